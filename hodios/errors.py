@@ -1,0 +1,148 @@
+"""Every error that Hodios raises on purpose. Foreign exceptions are mapped to these where they enter.
+
+HodiosError                    what a client is told; carries its HTTP status
+├── InvalidRequest         400 a parameter has a value that cannot be honoured
+│   ├── MissingParameter       a required parameter is absent
+│   ├── UnsupportedParameter   known or unknown, but not to be honoured here
+│   └── ContextLengthExceeded  prompt and answer do not fit the model
+├── AuthenticationError    401
+├── PermissionDenied       403
+├── NotFound               404 no such route
+│   └── ModelNotFound          with the closest ids
+├── MethodNotAllowed       405
+├── RequestTooLarge        413
+├── NotAvailable           501 a documented gap
+├── ProviderError          502 whoever should generate failed
+├── Overloaded             503 try again after `retry_after` seconds
+└── TimedOut               504
+
+SetupError                     what an operator is told, before anything is served
+├── ConfigError                a setting is unknown or impossible
+├── UnsupportedModel           the file holds something the engine cannot run
+├── NotEnoughMemory            the model does not fit
+└── DownloadFailed             a model could not be fetched whole
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class HodiosError(Exception):
+    """An error for the client: `message` is shown as it is, so it never holds secrets."""
+
+    status = 500
+    type = "internal_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or type(self).code
+        self.metadata = metadata
+        self.retry_after = retry_after
+
+
+class InvalidRequest(HodiosError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class MissingParameter(InvalidRequest):
+    code = "missing_parameter"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class AuthenticationError(HodiosError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class PermissionDenied(HodiosError):
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
+
+
+class NotFound(HodiosError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(HodiosError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTooLarge(HodiosError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class NotAvailable(HodiosError):
+    status = 501
+    type = "invalid_request_error"
+    code = "not_available"
+
+
+class ProviderError(HodiosError):
+    status = 502
+    type = "provider_error"
+    code = "provider_error"
+
+
+class Overloaded(HodiosError):
+    status = 503
+    type = "overloaded"
+    code = "overloaded"
+
+
+class TimedOut(HodiosError):
+    status = 504
+    type = "timeout"
+    code = "timeout"
+
+
+class SetupError(Exception):
+    """An error for the operator: says what is wrong and what to do about it."""
+
+
+class ConfigError(SetupError):
+    pass
+
+
+class UnsupportedModel(SetupError):
+    pass
+
+
+class NotEnoughMemory(SetupError):
+    pass
+
+
+class DownloadFailed(SetupError):
+    pass
