@@ -91,8 +91,8 @@ class Provider(Protocol):
     def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Answer `request`, whose `model` is the `id` of one of `models()`, in the grammar of `hodios.events`.
 
-        Closing the generator (`aclose`) stops the work, also while it waits for its first event; nothing runs before the
-        first `anext`. Raises HodiosError: `InvalidRequest` and its kin before the first event,
+        Closing the generator (`aclose`) stops the work, also while it waits for its first event; nothing runs before
+        the first `anext`. Raises HodiosError: `InvalidRequest` and its kin before the first event,
         `Overloaded` (with `retry_after`), `TimedOut` or `ProviderError` at any time.
         """
         ...
