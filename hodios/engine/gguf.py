@@ -28,7 +28,7 @@ INTERLEAVED_ROPE = {"llama": True, "qwen2": False, "qwen3": False}
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary embedding. `scaling` is "none", "linear" or "yarn"; YaRN's other constants are the paper's (arXiv 2309.00071)."""
+    """Rotary embedding. `scaling` is "none", "linear" or "yarn" (arXiv 2309.00071, with its own constants)."""
 
     base: float
     is_interleaved: bool
@@ -59,7 +59,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`data` holds raw blocks `[rows, bytes]` for quantized types, numbers for F32 and F16; `shape` is (rows, columns)."""
+    """`shape` is (rows, columns); `data` holds raw blocks [rows, bytes] for quantized types, floats for others."""
 
     name: str
     type: str
