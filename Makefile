@@ -1,0 +1,60 @@
+# Every target makes what it needs. `make help` lists them.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(name)),$(name))))
+VENV := .venv
+RUN := $(VENV)/bin/python
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+# What the project writes while it is tested and measured stays in the checkout.
+CACHE_HOME := $(CURDIR)/.cache/home
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-full check bench bench-engine bench-full soak format docs clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(RUNTIME) ## Set everything up and serve on 127.0.0.1:8000
+	@exec $(VENV)/bin/hodios serve
+
+test: $(DEV) ## Run the tests, with fixed samples of the long checks
+	@$(RUN) -m pytest -q
+
+test-full: $(DEV) ## Run the tests with the long checks whole
+	@$(RUN) -m pytest -q --full
+
+check: $(DEV) ## Formatting, lint, types, layers
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/lint-imports --no-timings > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@echo "check: format, lint, types and layers are in order"
+
+soak: $(DEV) ## 500 mixed requests at concurrency 32 against a live server
+	@$(RUN) -m pytest -q --full -m soak
+
+bench: bench-engine ## The measurements that end in RESULT lines
+
+bench-engine: $(DEV) ## The engine beside llama.cpp on the same file
+	@HODIOS_HOME=$(CACHE_HOME) $(RUN) -m benchmarks.engine
+
+bench-full: $(DEV) ## The same with vLLM and llama.cpp's fastest type
+	@HODIOS_HOME=$(CACHE_HOME) $(RUN) -m benchmarks.engine --full
+
+format: $(DEV) ## Format the code and mend what ruff can
+	@$(VENV)/bin/ruff check --fix --quiet . || true
+	@$(VENV)/bin/ruff format --quiet .
+
+docs: $(DEV) ## Write docs/cli.md and docs/configuration.md anew
+	@$(RUN) scripts/write_docs.py
+
+clean: ## Remove what was built; models under HODIOS_HOME stay
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(RUNTIME): pyproject.toml scripts/install
+	@scripts/install "$(PYTHON)" $(VENV) .
+	@touch $@
+
+$(DEV): $(RUNTIME) pyproject.toml scripts/install
+	@scripts/install "$(PYTHON)" $(VENV) '.[dev]'
+	@touch $@

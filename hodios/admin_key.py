@@ -1,0 +1,76 @@
+"""The one key that opens everything: how it is made, kept (HODIOS_HOME/admin.key, for the owner's eyes) and judged."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+from msgspec import Struct
+
+from hodios.errors import ConfigError
+
+_GUESSABLE = (
+    "qwertyuiop", "asdfghjkl", "zxcvbnm", "password", "passw0rd", "changeme", "change-me", "change_me", "placeholder",
+    "administrator", "supersecret", "secret", "admin", "hodios", "openai", "example", "default", "letmein", "token",
+    "apikey", "api-key", "api_key", "master", "your", "test", "demo", "root", "user", "local", "key", "sk-", "the",
+)  # fmt: skip
+
+
+def weakness_of(key: str) -> str | None:
+    """Why a key could be guessed, as the end of a sentence; None if nothing speaks against it."""
+    if len(key) < 24:
+        return f"has {len(key)} characters, fewer than 24"
+    rest = key.lower()
+    for word in _GUESSABLE:
+        rest = rest.replace(word, "")
+    steps = [ord(b) - ord(a) for a, b in pairwise(rest)]
+    surprises = sum(step not in (-1, 0, 1) for step in steps)
+    if len(rest) < 12 or surprises < 8:
+        return "is made of well-known words or sequences"
+    if len(set(rest)) < 8 or any(rest[:-period] == rest[period:] for period in range(1, len(rest) // 2 + 1)):
+        return "repeats the same few characters"
+    return None
+
+
+class AdminKey(Struct, frozen=True):
+    value: str
+    path: Path
+    is_new: bool = False
+    was_exposed: bool = False
+    """Others could read the file until now; the mode has been tightened."""
+
+
+def obtain(home: Path, generate: Callable[[], str] = lambda: secrets.token_urlsafe(32)) -> AdminKey:
+    """The key kept under `home`, made at the first call. Two processes that ask at once get the same one.
+
+    Raises ConfigError where the file cannot be used.
+    """
+    path = home / "admin.key"
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"The admin key cannot be kept in {path}: {error.strerror}. Set HODIOS_ADMIN_KEY.") from error
+    try:
+        # The lock, and not exclusive creation, decides who generates: a start killed between
+        # creating and writing then leaves an empty file that the next start fills.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        was_exposed = bool(stat.S_IMODE(os.fstat(file).st_mode) & 0o077)
+        if was_exposed:
+            os.fchmod(file, 0o600)
+        kept = os.read(file, 4096).decode("ascii", errors="replace").strip()
+        is_new = not kept
+        if is_new:
+            kept = f"sk-hodios-{generate()}"
+            os.write(file, f"{kept}\n".encode())
+            os.fsync(file)
+    finally:
+        os.close(file)
+    if not all("!" <= c <= "~" for c in kept):
+        raise ConfigError(f"{path} holds no key of printable ASCII. Remove it: the next start makes a new one.")
+    return AdminKey(kept, path, is_new, was_exposed)

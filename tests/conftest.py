@@ -1,0 +1,70 @@
+"""Options, profiles and fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hodios.providers.starter import fetch_starter, verify_starter
+
+REPOSITORY = Path(__file__).parent.parent
+
+# Derandomized, so that a run says the same wherever it runs; without a deadline, because cores are shared.
+settings.register_profile(
+    "hodios", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("hodios")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long checks whole")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own HODIOS_* variables must not change what tests see."""
+    for name in [name for name in os.environ if name.startswith("HODIOS_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def cache_home() -> Path:
+    """A HODIOS_HOME that lasts from run to run, inside the checkout: models and built graphs are kept there."""
+    home = REPOSITORY / ".cache" / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    return home
+
+
+@pytest.fixture(scope="session")
+def starter_model_path(cache_home: Path) -> Path:
+    """The starter model's GGUF file, downloaded by our own code where it is not there yet."""
+    path = fetch_starter(cache_home, progress=lambda name, done, total: None)
+    verify_starter(cache_home)
+    return path
+
+
+@pytest.fixture
+def hodios_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty HODIOS_HOME that ends with the test, set in the environment; no hodios.toml lies about."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HODIOS_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    return home
