@@ -1,0 +1,206 @@
+"""Runs batches on the compiled graph and owns the KV cache's memory. Knows chunks and blocks, no requests.
+
+Every array is checked before it reaches the runtime, which checks nothing itself: a bad index would crash the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from hodios.engine import graph
+from hodios.engine.gguf import Architecture
+from hodios.engine.shapes import bucket_sizes, round_rows
+from hodios.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from hodios.engine.scheduler import Batch, Chunk
+
+BLOCK_SIZE = 32
+"""Tokens in a block of the CPU plugin's KV cache."""
+
+SCRATCH_BLOCK = 0
+"""Padding rows write their keys and values here; no sequence ever holds it."""
+
+ENGINE_VERSION = f"openvino-{ov.__version__.split('-')[0]}"
+
+RUNTIME_CACHE_ENTRIES = 2000
+"""Bound of the plugin's store of per-shape kernels; the warm-up set of a 30-layer model needs a third of it."""
+
+
+class Runner:
+    """One compiled model with `num_blocks` KV blocks, block 0 being scratch."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        num_blocks: int,
+        threads: int,
+        max_batch_tokens: int,
+        precision: str = "bf16",
+    ) -> None:
+        self.architecture = weights.architecture
+        self.num_blocks = num_blocks
+        self.max_batch_tokens = max_batch_tokens
+        self._weights = weights
+        self._request = _compile(graph.build(weights), threads, precision).create_infer_request()
+        self._caches = self._allocate(precision)
+        self._inputs: dict[str, NDArray[Any]] = {}
+
+    def _allocate(self, precision: str) -> list[NDArray[Any]]:
+        """Cache arrays `[blocks, …]`, two per layer; the pages are not touched, and so not resident, until used."""
+        caches = []
+        dtype, kind = (np.uint16, ov.Type.bf16) if precision == "bf16" else (np.float32, ov.Type.f32)
+        for layer in range(self.architecture.num_layers):
+            for name in (f"key_cache.{layer}", f"value_cache.{layer}"):
+                shape = (self.num_blocks, self.architecture.num_kv_heads, BLOCK_SIZE, self.architecture.head_dim)
+                declared = tuple(self._request.model_inputs[self._input_index(name)].partial_shape)[1:]
+                assert tuple(int(size.get_length()) for size in declared) == shape[1:], f"{name}: {declared} ≠ {shape}"
+                array = _aligned_zeros(shape, dtype)
+                self._request.set_tensor(name, ov.Tensor(array, ov.Shape(list(shape)), kind))
+                caches.append(array)
+        return caches
+
+    def _input_index(self, name: str) -> int:
+        return next(i for i, port in enumerate(self._request.model_inputs) if port.any_name == name)
+
+    def start(self, batch: Batch) -> None:
+        """Begin a step; the caller may do other work until `wait`."""
+        for source, target in batch.copies:
+            self._check_blocks([source, target])
+            for cache in self._caches:
+                cache[target] = cache[source]
+        self._inputs = self._arrays(batch.chunks, batch.padded_tokens)
+        for name, array in self._inputs.items():
+            self._request.set_tensor(name, ov.Tensor(array))
+        self._request.start_async()
+
+    def wait(self) -> NDArray[np.float32]:
+        """Logits `[rows, vocabulary]`: each chunk's last `num_logits` positions, in order. Valid until the next `start`."""
+        self._request.wait()
+        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        return logits[: self._num_rows]
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        self.start(batch)
+        return self.wait()
+
+    def warm_up(self, sizes: Iterable[int] | None = None) -> None:
+        """Run every padded row count once, so that no request pays for the creation of its kernels."""
+        for size in sizes or bucket_sizes(self.max_batch_tokens):
+            self._run_scratch(size)
+
+    def _run_scratch(self, size: int) -> None:
+        self._inputs = self._arrays((), size)
+        for name, array in self._inputs.items():
+            self._request.set_tensor(name, ov.Tensor(array))
+        self._request.infer()
+
+    def _arrays(self, chunks: Sequence[Chunk], padded: int) -> dict[str, NDArray[Any]]:
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        lengths = [len(chunk.tokens) for chunk in chunks]
+        past = [chunk.start for chunk in chunks]
+        blocks = [self._table(chunk) for chunk in chunks]
+        self._pad(padded - len(tokens), tokens, lengths, past, blocks)
+        begins = _offsets(lengths)
+        arrays = {
+            "input_ids": np.array(tokens, np.int64),
+            "position_ids": np.concatenate([np.arange(p, p + n) for p, n in zip(past, lengths, strict=True)]),
+            "logit_rows": self._logit_rows(chunks, begins),
+            "past_lens": np.array(past, np.int32),
+            "subsequence_begins": begins,
+            "block_indices_begins": _offsets([len(table) for table in blocks]),
+            "block_indices": np.array([block for table in blocks for block in table], np.int32),
+            "max_context_len": np.array(max(p + n for p, n in zip(past, lengths, strict=True)), np.int32),
+        }
+        self._check(arrays)
+        return arrays
+
+    def _table(self, chunk: Chunk) -> list[int]:
+        """The blocks that hold the chunk and all before it."""
+        needed = -(-(chunk.start + len(chunk.tokens)) // BLOCK_SIZE)
+        table = chunk.sequence.blocks[:needed]
+        assert len(table) == needed, f"a chunk ending at {chunk.start + len(chunk.tokens)} has {len(table)} blocks"
+        return table
+
+    def _pad(
+        self, missing: int, tokens: list[int], lengths: list[int], past: list[int], blocks: list[list[int]]
+    ) -> None:
+        """Fill up to the padded size with sequences of meaningless tokens on the scratch block."""
+        assert missing >= 0, f"{len(tokens)} rows do not fit the padded {missing + len(tokens)}"
+        tokens.extend([0] * missing)
+        while missing > 0:
+            lengths.append(min(missing, BLOCK_SIZE))
+            past.append(0)
+            blocks.append([SCRATCH_BLOCK])
+            missing -= lengths[-1]
+
+    def _logit_rows(self, chunks: Sequence[Chunk], begins: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Row numbers, padded with row 0 to a size of the warm-up set."""
+        rows = [
+            row for i, chunk in enumerate(chunks) for row in range(begins[i + 1] - chunk.num_logits, begins[i + 1])
+        ]
+        self._num_rows = len(rows)
+        padded = np.zeros(round_rows(max(len(rows), 1)), np.int64)
+        padded[: len(rows)] = rows
+        return padded
+
+    def _check(self, arrays: dict[str, NDArray[Any]]) -> None:
+        ids, positions, rows = arrays["input_ids"], arrays["position_ids"], arrays["logit_rows"]
+        assert ids.size == positions.size == arrays["subsequence_begins"][-1], "row counts differ"
+        assert ids.min() >= 0, f"token id {ids.min()} is negative"
+        assert ids.max() < self.architecture.vocab_size, f"token id {ids.max()} is outside the vocabulary"
+        assert rows.min() >= 0, "negative logit row"
+        assert rows.max() < ids.size, "logit row outside the batch"
+        assert arrays["past_lens"].min() >= 0, "negative past"
+        self._check_blocks(arrays["block_indices"])
+
+    def _check_blocks(self, blocks: NDArray[np.int32] | list[int]) -> None:
+        assert np.min(blocks) >= 0, f"block {np.min(blocks)} is negative"
+        assert np.max(blocks) < self.num_blocks, f"block {np.max(blocks)} is outside the cache of {self.num_blocks}"
+
+
+def block_bytes(architecture: Architecture, precision: str = "bf16") -> int:
+    """Memory of one block over all layers, keys and values."""
+    size = 2 if precision == "bf16" else 4
+    return 2 * architecture.num_layers * architecture.num_kv_heads * BLOCK_SIZE * architecture.head_dim * size
+
+
+def native_precision() -> str:
+    """bf16 where the processor multiplies it natively, else f32."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in capabilities else "f32"
+
+
+def _compile(model: ov.Model, threads: int, precision: str) -> Any:
+    return ov.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": "1",
+            "ENABLE_CPU_PINNING": "YES",
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+            "CPU_RUNTIME_CACHE_CAPACITY": str(RUNTIME_CACHE_ENTRIES),
+        },
+    )
+
+
+def _offsets(lengths: Sequence[int]) -> NDArray[np.int32]:
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """Zeros on a 64-byte boundary, for the widest vector loads."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
