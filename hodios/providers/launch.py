@@ -1,0 +1,252 @@
+"""Child processes under supervision: started, restarted with growing pauses, stopped in order, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+REFUSED = 78
+"""Exit code of a child that cannot work as things are (EX_CONFIG of sysexits). Its last words on stderr say why."""
+_TAIL_BYTES = 4096
+_PR_SET_PDEATHSIG = 1
+
+
+class Child(Struct, frozen=True, kw_only=True):
+    """One process to keep alive. Nothing is read from its terminal, and its stderr passes through the parent."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    """None: the parent's own."""
+    pass_fds: tuple[int, ...] = ()
+    """Open descriptors it inherits, besides the supervisor's `parent_fd`."""
+    stage: int = 0
+    """Children of the highest stage are stopped first, and only when they have ended those of the next."""
+    is_essential: bool = False
+    """Where it refuses, all children are stopped."""
+
+
+class ChildEvent(Struct, frozen=True, kw_only=True):
+    """What happened to a child, for whoever reports it."""
+
+    kind: Literal["started", "crashed", "refused", "stopped"]
+    child: Child
+    pid: int = 0
+    code: int = 0
+    """Exit code; minus the signal's number where a signal ended it."""
+    delay_s: float = 0.0
+    """With "crashed": when it is started again."""
+    message: str = ""
+    """With "refused" and "crashed": the last it wrote to stderr."""
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """How long a child may take to stop, and when one that crashed is started again."""
+
+    stop_s: float = 10.0
+    first_delay_s: float = 0.5
+    longest_delay_s: float = 30.0
+    stable_s: float = 60.0
+    """A child that ran this long is forgiven its earlier crashes."""
+
+
+class Supervisor:
+    """Keeps children alive until `stop`. They end with the parent in any case, even one that is killed: each inherits
+    `parent_fd`, whose reading end sees the end of file then, and on Linux the kernel sends it SIGTERM."""
+
+    def __init__(
+        self,
+        *,
+        on_event: Callable[[ChildEvent], None],
+        on_output: Callable[[Child, bytes], None],
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_event = on_event
+        self._on_output = on_output
+        self._pace = pace
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._killing = asyncio.Event()
+        self.parent_fd, self._write_fd = os.pipe()
+        """`parent_fd` is the same number in every child."""
+
+    def stop(self) -> None:
+        """Ask all children to end; when called again, end them at once. `run` returns when they have."""
+        if self._stopping.is_set():
+            self._killing.set()
+        self._stopping.set()
+
+    async def run(self, children: tuple[Child, ...], *, handle_signals: bool = True) -> dict[str, ChildEvent]:
+        """Keep `children` until `stop`, SIGINT, SIGTERM, SIGHUP, or all have refused. The last event of each."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if handle_signals else ()
+        for number in signals:
+            loop.add_signal_handler(number, self.stop)
+        turns = {child.stage: asyncio.Event() for child in children}
+        tasks = {child.name: asyncio.create_task(self._keep(child, turns[child.stage])) for child in children}
+        try:
+            await self._stopped_or(asyncio.gather(*tasks.values()))
+            for stage in sorted(turns, reverse=True):
+                turns[stage].set()
+                await asyncio.gather(*(tasks[child.name] for child in children if child.stage == stage))
+            return {name: task.result() for name, task in tasks.items()}
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            for number in signals:
+                loop.remove_signal_handler(number)
+            os.close(self.parent_fd)
+            os.close(self._write_fd)
+
+    async def _stopped_or(self, everything: asyncio.Future[list[ChildEvent]]) -> None:
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((stop, everything), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+
+    async def _keep(self, child: Child, turn: asyncio.Event) -> ChildEvent:
+        """Start the child again and again; the event that ended this."""
+        delay_s = self._pace.first_delay_s
+        while True:
+            began = self._clock()
+            event = await self._live_once(child, turn)
+            if self._clock() - began >= self._pace.stable_s:
+                delay_s = self._pace.first_delay_s
+            if event.kind == "crashed":
+                event = ChildEvent(
+                    kind="crashed", child=child, pid=event.pid, code=event.code, delay_s=delay_s, message=event.message
+                )
+            self._on_event(event)
+            if event.kind == "refused" and child.is_essential:
+                self._stopping.set()
+            if event.kind != "crashed" or await _is_set_within(self._stopping, delay_s):
+                return event
+            delay_s = min(2 * delay_s, self._pace.longest_delay_s)
+
+    async def _live_once(self, child: Child, turn: asyncio.Event) -> ChildEvent:
+        """One process from its start to its end."""
+        stderr = _Tail(lambda data: self._on_output(child, data))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *child.argv,
+                env=child.env,
+                pass_fds=(*child.pass_fds, self.parent_fd),
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=stderr.write_fd,
+                start_new_session=True,
+                preexec_fn=_ask_for_death_signal(os.getpid()),
+            )
+        except OSError as error:
+            stderr.close()
+            return ChildEvent(kind="refused", child=child, message=f"{child.argv[0]}: {error.strerror}")
+        try:
+            stderr.listen()
+            self._on_event(ChildEvent(kind="started", child=child, pid=process.pid))
+            code = await self._attend(process, turn)
+        finally:
+            await _kill(process)
+            stderr.close()
+        if code == REFUSED:
+            kind: Literal["refused", "stopped", "crashed"] = "refused"
+        else:
+            kind = "stopped" if self._stopping.is_set() else "crashed"
+        return ChildEvent(kind=kind, child=child, pid=process.pid, code=code, message=stderr.text())
+
+    async def _attend(self, process: asyncio.subprocess.Process, turn: asyncio.Event) -> int:
+        """Wait for the end, or for this child's turn to be stopped, and then for so long as it may take."""
+        ended = asyncio.create_task(process.wait())
+        stopped = asyncio.create_task(turn.wait())
+        try:
+            await asyncio.wait((ended, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                killed = asyncio.create_task(self._killing.wait())
+                await asyncio.wait((ended, killed), timeout=self._pace.stop_s, return_when=asyncio.FIRST_COMPLETED)
+                killed.cancel()
+            if not ended.done():
+                await _kill(process)
+            return await ended
+        finally:
+            ended.cancel()
+            stopped.cancel()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End the process and what it has started itself, unless it has ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    return True
+
+
+class _Tail:
+    """A pipe for a child's stderr: hands everything on and remembers the end of it."""
+
+    def __init__(self, forward: Callable[[bytes], None]) -> None:
+        self._forward = forward
+        self._tail = b""
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+
+    def listen(self) -> None:
+        """To be called when the child has its end: ours is closed, so that its end is seen."""
+        os.close(self.write_fd)
+        self.write_fd = -1
+        asyncio.get_running_loop().add_reader(self._read_fd, self._read)
+
+    def close(self) -> None:
+        """Takes what is left in the pipe first."""
+        while self.write_fd == -1 and self._read():
+            pass
+        asyncio.get_running_loop().remove_reader(self._read_fd)
+        os.close(self._read_fd)
+        if self.write_fd != -1:
+            os.close(self.write_fd)
+
+    def text(self) -> str:
+        return self._tail.decode(errors="replace").strip()
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._read_fd, 65536)
+        except BlockingIOError:
+            return False
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._read_fd)
+            return False
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        self._forward(data)
+        return True
+
+
+def _ask_for_death_signal(parent_pid: int) -> Callable[[], None] | None:
+    """Runs in the child before its program: SIGTERM shall come when the parent dies. None where no kernel offers it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+
+    return ask
