@@ -1,8 +1,8 @@
 """Weights → an OpenVINO graph with paged attention. Together with runner.py the only code that knows OpenVINO.
 
 Inputs, for T tokens of S sequences: `input_ids [T]`, `position_ids [T]`, `logit_rows [R]` (which rows' logits are
-wanted), the block tables `past_lens [S]`, `subsequence_begins [S+1]`, `block_indices_begins [S+1]`, `block_indices [B]`,
-`max_context_len` (a scalar), and `key_cache.N`, `value_cache.N` per layer. Output: `logits [R, vocabulary]`.
+wanted), the block tables `past_lens [S]`, `subsequence_begins [S+1]`, `block_indices_begins [S+1]`,
+`block_indices [B]`, `max_context_len` (a scalar), and `key_cache.N`, `value_cache.N` per layer. Output: `logits [R, vocabulary]`.
 
 The paged-attention operation is semi-private in OpenVINO: its 28 inputs are those that
 `paged_attention_transformation` wires in the pinned release, where the same graph was compared with ours.
@@ -178,7 +178,7 @@ class _Builder:
 
 
 def attention_scale(arch: Architecture) -> float:
-    """1/√d; YaRN's magnitude multiplies queries and keys alike, so its square stands here instead of on the rotation."""
+    """1/√d; YaRN's magnitude multiplies queries and keys alike, so its square stands here, not on the rotation."""
     magnitude = arch.rope.attention_factor
     if arch.rope.scaling == "yarn" and arch.rope.factor > 1:
         magnitude *= 1 + 0.1 * math.log(arch.rope.factor)

@@ -1,6 +1,6 @@
-"""The frames between an engine worker and its clients: msgpack structs over a Unix socket, each after a 4-byte big-endian length.
+"""The frames between an engine worker and its clients: msgpack structs over a Unix socket.
 
-Client → worker: `Submit`, `Abort`. Worker → client: `Hello` once, then one `Step` per engine step for all of that
+Each comes after its length in four bytes, big-endian. Client → worker: `Submit`, `Abort`. Worker → client: `Hello` once, then one `Step` per engine step for all of that
 client's sequences, and `Refused` for a submission that is not taken.
 """
 

@@ -13,15 +13,12 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from hodios.engine import graph
-from hodios.engine.gguf import Architecture
+from hodios.engine.memory import BLOCK_SIZE
 from hodios.engine.shapes import bucket_sizes, round_rows
 from hodios.engine.weights import Weights
 
 if TYPE_CHECKING:
     from hodios.engine.scheduler import Batch, Chunk
-
-BLOCK_SIZE = 32
-"""Tokens in a block of the CPU plugin's KV cache."""
 
 SCRATCH_BLOCK = 0
 """Padding rows write their keys and values here; no sequence ever holds it."""
@@ -81,7 +78,7 @@ class Runner:
         self._request.start_async()
 
     def wait(self) -> NDArray[np.float32]:
-        """Logits `[rows, vocabulary]`: each chunk's last `num_logits` positions, in order. Valid until the next `start`."""
+        """Logits `[rows, vocabulary]`: each chunk's last `num_logits` positions, in order; until the next `start`."""
         self._request.wait()
         logits: NDArray[np.float32] = self._request.get_output_tensor(0).data
         return logits[: self._num_rows]
@@ -92,7 +89,7 @@ class Runner:
 
     def warm_up(self, sizes: Iterable[int] | None = None) -> None:
         """Run every padded row count once, so that no request pays for the creation of its kernels."""
-        for size in sizes or bucket_sizes(self.max_batch_tokens):
+        for size in bucket_sizes(self.max_batch_tokens) if sizes is None else sizes:
             self._run_scratch(size)
 
     def _run_scratch(self, size: int) -> None:
@@ -142,9 +139,7 @@ class Runner:
 
     def _logit_rows(self, chunks: Sequence[Chunk], begins: NDArray[np.int32]) -> NDArray[np.int64]:
         """Row numbers, padded with row 0 to a size of the warm-up set."""
-        rows = [
-            row for i, chunk in enumerate(chunks) for row in range(begins[i + 1] - chunk.num_logits, begins[i + 1])
-        ]
+        rows = [row for i, chunk in enumerate(chunks) for row in range(begins[i + 1] - chunk.num_logits, begins[i + 1])]
         self._num_rows = len(rows)
         padded = np.zeros(round_rows(max(len(rows), 1)), np.int64)
         padded[: len(rows)] = rows
@@ -163,12 +158,6 @@ class Runner:
     def _check_blocks(self, blocks: NDArray[np.int32] | list[int]) -> None:
         assert np.min(blocks) >= 0, f"block {np.min(blocks)} is negative"
         assert np.max(blocks) < self.num_blocks, f"block {np.max(blocks)} is outside the cache of {self.num_blocks}"
-
-
-def block_bytes(architecture: Architecture, precision: str = "bf16") -> int:
-    """Memory of one block over all layers, keys and values."""
-    size = 2 if precision == "bf16" else 4
-    return 2 * architecture.num_layers * architecture.num_kv_heads * BLOCK_SIZE * architecture.head_dim * size
 
 
 def native_precision() -> str:

@@ -81,6 +81,12 @@ class Weights:
     vectors: Mapping[str, Array]
 
     @property
+    def num_bytes(self) -> int:
+        """Size of all arrays, which is that of the packed file."""
+        arrays = [array for parts in self.matrices.values() for part in parts for _, array in _roles(part)]
+        return sum(array.nbytes for array in [*arrays, *self.vectors.values()])
+
+    @property
     def representation(self) -> str:
         counts: dict[str, int] = {}
         for matrix in (matrix for parts in self.matrices.values() for matrix in parts):

@@ -1,0 +1,331 @@
+"""The loop's body: schedule, run, sample, tell. Token ids in, token ids out; no sockets, no text, no OpenVINO.
+
+`Engine.step` is the engine: everything else here is one of its four verbs, or how a request enters and leaves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hodios.engine.drafts import PromptLookup
+from hodios.engine.grammar import GrammarCompiler, GrammarFailure
+from hodios.engine.kv_cache import BlockPool
+from hodios.engine.messages import Refused, Stats, Submit, TokenAlternatives
+from hodios.engine.outputs import Outputs, Told
+from hodios.engine.sampler import BadLogits, Draw, Drawn, Sampler, prompt_alternatives
+from hodios.engine.scheduler import Batch, Chunk, QueueFull, Scheduler, Unservable
+from hodios.engine.sequence import Group
+from hodios.engine.sequence import Sequence as Continuation
+from hodios.errors import InvalidRequest
+
+Logits = NDArray[np.float32]
+
+FEW_SEQUENCES = 4
+"""Guesses are verified only while so few are running: beyond, a row costs nearly as much as the token it may save."""
+
+
+class Model(Protocol):
+    """What runs a batch; see `runner.Runner`."""
+
+    def start(self, batch: Batch) -> None: ...
+
+    def wait(self) -> Logits: ...
+
+
+class Voice:
+    """What the engine keeps of one continuation besides its tokens: how it draws, guesses and ends."""
+
+    __slots__ = ("cumulative", "draw", "lookup", "stops")
+
+    def __init__(self, draw: Draw, lookup: PromptLookup | None, stops: frozenset[int]) -> None:
+        self.draw = draw
+        self.lookup = lookup
+        self.stops = stops
+        self.cumulative = 0.0
+        """Log-probability of all that was said, where log-probabilities are asked for."""
+
+
+class Speaker:
+    """A continuation in the step in which it draws: `row` has the logits for its next token."""
+
+    __slots__ = ("chunk", "guesses", "row", "said", "sequence", "voice")
+
+    def __init__(self, sequence: Continuation, voice: Voice, chunk: Chunk, row: int) -> None:
+        self.sequence = sequence
+        self.voice = voice
+        self.chunk = chunk
+        self.guesses = [] if chunk.is_prefill else chunk.tokens[1:]
+        self.row = row
+        self.said: list[int] = []
+
+    @property
+    def was_guessed(self) -> bool:
+        """Whether the token said last is the one whose successor's row was computed too."""
+        position = len(self.said) - 1
+        return position < len(self.guesses) and self.guesses[position] == self.said[position]
+
+    @property
+    def num_right(self) -> int:
+        """Guesses that were said."""
+        return sum(1 for guess, token in zip(self.guesses, self.said, strict=False) if guess == token)
+
+
+class Engine:
+    """Continuous batching over one model."""
+
+    def __init__(
+        self,
+        model: Model,
+        scheduler: Scheduler,
+        pool: BlockPool,
+        *,
+        vocab_size: int,
+        grammars: GrammarCompiler,
+        rng: np.random.Generator,
+        speculates: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._pool = pool
+        self._vocab_size = vocab_size
+        self._grammars = grammars
+        self._rng = rng
+        self._speculates = speculates
+        self._clock = clock
+        self._sampler = Sampler(vocab_size)
+        self._counts = dict.fromkeys(
+            ("num_steps", "prompt_tokens", "cached_tokens", "generated_tokens", "drafted_tokens", "accepted_tokens"), 0
+        )
+        self._step_s = 0.0
+        self._infer_s = 0.0
+
+    def submit(self, submit: Submit, owner: object) -> Refused | None:
+        """Queue a request. Returns why it is not taken, if it is not."""
+        try:
+            self._check(submit)
+            group = Group(submit, owner=owner, arrival_s=self._clock())
+            self._voice(submit, 0)
+            self._scheduler.add(group, self._clock())
+        except QueueFull as full:
+            return Refused(id=submit.id, reason="full", message=str(full))
+        except (Unservable, InvalidRequest) as invalid:
+            return Refused(id=submit.id, reason="invalid", message=str(invalid), param=invalid.param)
+        return None
+
+    def abort(self, owner: object, id: int, index: int | None) -> None:
+        self._scheduler.abort(owner, id, index)
+
+    def abort_owner(self, owner: object) -> None:
+        """Everything that a lost connection had asked for."""
+        self._scheduler.abort_owner(owner)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._scheduler.num_waiting and not self._scheduler.num_running
+
+    def step(self, while_running: Callable[[], None]) -> list[Told]:
+        """Run one batch; `while_running` has the time that the model takes, and must not touch the engine."""
+        began = self._clock()
+        batch = self._scheduler.schedule(began)
+        if batch is None:
+            return []
+        self._model.start(batch)
+        started = self._clock()
+        while_running()
+        logits = self._model.wait()
+        self._infer_s += self._clock() - started
+        told = self._sample(batch, logits)
+        self._counts["num_steps"] += 1
+        self._step_s += self._clock() - began
+        return told
+
+    def stats(self) -> Stats:
+        pool = self._pool
+        return Stats(
+            num_waiting=self._scheduler.num_waiting,
+            num_running=self._scheduler.num_running,
+            num_preemptions=self._scheduler.num_preemptions,
+            free_blocks=pool.num_free,
+            cached_blocks=pool.num_cached,
+            num_blocks=pool.num_usable,
+            step_s=self._step_s,
+            infer_s=self._infer_s,
+            **self._counts,
+        )
+
+    def _check(self, submit: Submit) -> None:
+        for token in (min(submit.prompt, default=0), max(submit.prompt, default=0)):
+            if not 0 <= token < self._vocab_size:
+                raise InvalidRequest(
+                    f"prompt holds the token id {token}; accepted: 0 to {self._vocab_size - 1}", param="prompt"
+                )
+
+    def _voice(self, submit: Submit, index: int) -> Voice:
+        sampling = submit.sampling
+        ends = [] if sampling.ignore_eos else submit.eos_ids
+        draw = Draw(
+            sampling,
+            prompt=submit.prompt,
+            eos_ids=ends,
+            vocab_size=self._vocab_size,
+            index=index,
+            rng=self._rng,
+            matcher=None if submit.grammar is None else self._grammars.compile(submit.grammar),
+        )
+        guesses = self._speculates and sampling.seed is None and submit.grammar is None
+        lookup = PromptLookup(submit.prompt) if guesses else None
+        return Voice(draw, lookup, frozenset(ends) | frozenset(sampling.stop_token_ids))
+
+    def _sample(self, batch: Batch, logits: Logits) -> list[Told]:
+        """Take each chunk's rows to its sequence: prompt log-probabilities, then new tokens."""
+        outputs = Outputs()
+        speaking: list[Speaker] = []
+        end_row = 0
+        for chunk in batch.chunks:
+            first_row, end_row = end_row, end_row + chunk.num_logits
+            if chunk.is_prefill:
+                self._read_prompt(chunk, logits[first_row:end_row], outputs)
+                self._scheduler.commit(chunk, len(chunk.tokens))
+            if chunk.num_logits and chunk.end >= len(chunk.sequence.tokens):
+                speaking += self._speakers(chunk, end_row - 1 if chunk.is_prefill else first_row, outputs)
+            elif not chunk.is_prefill:
+                self._scheduler.commit(chunk, len(chunk.tokens))
+        self._speak(speaking, logits, outputs)
+        for speaker in speaking:
+            self._settle(speaker, outputs)
+        return outputs.told()
+
+    def _read_prompt(self, chunk: Chunk, logits: Logits, outputs: Outputs) -> None:
+        """Count the prompt's tokens once, and give its log-probabilities where they are asked for."""
+        sequence, submit = chunk.sequence, chunk.sequence.group.submit
+        if sequence.index == 0 and chunk.start == sequence.group.cached_tokens:
+            self._counts["cached_tokens"] += chunk.start
+            self._counts["prompt_tokens"] += sequence.num_prompt
+        if submit.prompt_logprobs is None or not chunk.num_logits or not sequence.is_unscored:
+            return
+        first = chunk.end - chunk.num_logits
+        alternatives = outputs.of(sequence).prompt_logprobs
+        if first == 0:
+            alternatives.append(TokenAlternatives(sequence.tokens[0], None))
+        known = sequence.tokens[first + 1 : min(chunk.end + 1, sequence.num_prompt)]
+        alternatives += prompt_alternatives(logits[: len(known)], known, submit.prompt_logprobs)
+
+    def _speakers(self, chunk: Chunk, row: int, outputs: Outputs) -> list[Speaker]:
+        """Who draws from this row: the sequence itself, and its siblings once the prompt is done."""
+        sequence, submit = chunk.sequence, chunk.sequence.group.submit
+        family = [sequence]
+        if sequence.group.unforked:
+            family += self._scheduler.fork(sequence)
+        for member in family:
+            if not member.num_output:
+                member.draw = self._voice(submit, member.index)
+                outputs.of(member).is_first = True
+        if submit.max_tokens == 0:
+            for member in family:
+                self._end(member, outputs, "length")
+            return []
+        return [Speaker(member, _voice_of(member), chunk, row) for member in family]
+
+    def _speak(self, speaking: Sequence[Speaker], logits: Logits, outputs: Outputs) -> None:
+        """Draw a token for each; where it is the one that was guessed, the next row counts too, and so on."""
+        alive = list(speaking)
+        while alive:
+            rows = [speaker.row for speaker in alive]
+            drawn = self._draw(logits[rows], alive, outputs)
+            alive = [speaker for speaker, each in drawn if self._say(speaker, each, outputs)]
+
+    def _draw(self, logits: Logits, speaking: Sequence[Speaker], outputs: Outputs) -> list[tuple[Speaker, Drawn]]:
+        """One token each; who has broken logits or a broken grammar ends in an error, and the others go on."""
+        try:
+            drawn = self._sampler.sample(logits, [speaker.voice.draw for speaker in speaking])
+            return list(zip(speaking, drawn, strict=True))
+        except BadLogits as bad:
+            for row in bad.rows:
+                self._fail(speaking[row].sequence, outputs, "the model gave numbers that are not finite")
+            sound = [row for row in range(len(speaking)) if row not in bad.rows]
+            return self._draw(logits[sound], [speaking[row] for row in sound], outputs) if sound else []
+        except GrammarFailure as failure:
+            if len(speaking) == 1:
+                self._fail(speaking[0].sequence, outputs, str(failure))
+                return []
+            singly = [self._draw(logits[i : i + 1], [speaker], outputs) for i, speaker in enumerate(speaking)]
+            return [pair for pairs in singly for pair in pairs]
+
+    def _say(self, speaker: Speaker, drawn: Drawn, outputs: Outputs) -> bool:
+        """Accept one token. True if it was guessed, so that the row after it is good for another."""
+        sequence, voice, token = speaker.sequence, speaker.voice, drawn.token
+        try:
+            voice.draw.accept(token)
+        except GrammarFailure as failure:
+            self._fail(sequence, outputs, str(failure))
+            return False
+        sequence.tokens.append(token)
+        speaker.said.append(token)
+        speaker.row += 1
+        self._counts["generated_tokens"] += 1
+        output = outputs.of(sequence)
+        output.tokens.append(token)
+        if drawn.logprobs is not None:
+            output.logprobs.append(drawn.logprobs)
+            voice.cumulative += drawn.logprobs.logprob or 0.0
+        if token in voice.stops:
+            self._end(sequence, outputs, "stop", stop_token=token)
+        elif voice.draw.matcher is not None and voice.draw.matcher.is_finished:
+            self._end(sequence, outputs, "stop")
+        elif sequence.num_to_come <= 0:
+            self._end(sequence, outputs, "length")
+        return not sequence.is_finished and speaker.was_guessed
+
+    def _settle(self, speaker: Speaker, outputs: Outputs) -> None:
+        """Keep what was rightly guessed, and guess anew."""
+        sequence, voice, chunk = speaker.sequence, speaker.voice, speaker.chunk
+        if speaker.guesses:
+            outputs.of(sequence).accepted_drafts = speaker.num_right
+            self._counts["drafted_tokens"] += len(speaker.guesses)
+            self._counts["accepted_tokens"] += speaker.num_right
+        if sequence.is_finished:
+            return
+        if not chunk.is_prefill:
+            self._scheduler.commit(chunk, 1 + speaker.num_right)
+        if voice.lookup is not None:
+            if speaker.guesses:
+                voice.lookup.report(len(speaker.guesses), speaker.num_right)
+            voice.lookup.extend(speaker.said)
+        sequence.drafts = [] if sequence.is_seeded else self._guess(voice)
+
+    def _guess(self, voice: Voice) -> list[int]:
+        """What the grammar forces is certain; what the prompt suggests is worth a row only while rows are cheap."""
+        if voice.draw.matcher is not None:
+            return voice.draw.matcher.forced_tokens()
+        if voice.lookup is not None and self._scheduler.num_running <= FEW_SEQUENCES:
+            return voice.lookup.propose()
+        return []
+
+    def _end(
+        self,
+        sequence: Continuation,
+        outputs: Outputs,
+        reason: Literal["stop", "length", "error"],
+        *,
+        stop_token: int | None = None,
+    ) -> None:
+        output = outputs.of(sequence)
+        output.finish_reason, output.stop_token = reason, stop_token
+        if isinstance(sequence.draw, Voice) and sequence.group.submit.sampling.logprobs is not None:
+            output.cumulative_logprob = sequence.draw.cumulative
+        self._scheduler.finish(sequence)
+
+    def _fail(self, sequence: Continuation, outputs: Outputs, message: str) -> None:
+        outputs.of(sequence).error = message
+        self._end(sequence, outputs, "error")
+
+
+def _voice_of(sequence: Continuation) -> Voice:
+    assert isinstance(sequence.draw, Voice), "a continuation draws before it was given a voice"
+    return sequence.draw

@@ -1,0 +1,244 @@
+"""An engine worker: a process with one model behind a Unix socket. Reads frames between steps, writes them during one.
+
+Started as `python -m hodios.engine.worker --parent-fd N OPTIONS`, where OPTIONS is the JSON of `WorkerOptions`. It ends
+when its parent does. Exit status 3 means that the model cannot be run; the reason is the last line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import numpy as np
+
+from hodios.engine import memory, packed
+from hodios.engine.connection import Connection
+from hodios.engine.engine import Engine
+from hodios.engine.grammar import GrammarCompiler
+from hodios.engine.kv_cache import BlockPool
+from hodios.engine.memory import BLOCK_SIZE
+from hodios.engine.messages import Abort, FromClient, Hello, Step, Submit
+from hodios.engine.outputs import Told
+from hodios.engine.runner import ENGINE_VERSION, Runner, native_precision
+from hodios.engine.scheduler import Scheduler
+from hodios.engine.shapes import bucket_sizes
+from hodios.errors import SetupError
+
+EXIT_REFUSED = 3
+STATS_EVERY_S = 0.5
+"""An idle engine tells its clients so often how it is."""
+READY_ROWS = 16
+"""Row counts up to this are warm before the first request is taken; larger ones follow while nothing is asked for."""
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a worker is told at its start."""
+
+    model_path: str
+    """The GGUF file, or the first of its parts."""
+    tokenizer_json: str
+    """A file in the `tokenizers` library's format, for grammars."""
+    socket_path: str
+    cache_folder: str
+    """Where this model's packed weights are kept between starts."""
+    eos_ids: list[int]
+    threads: int
+    is_exact: bool = False
+    speculates: bool = True
+    kv_cache_bytes: int | None = None
+    max_sequences: int = 64
+    max_batch_tokens: int = 512
+    max_queue: int = 256
+    context_length: int | None = None
+    precision: str | None = None
+    """bf16 or f32; None takes what the processor is best at."""
+
+
+class Worker:
+    """The loop: sockets and the engine, in one thread."""
+
+    def __init__(self, engine: Engine, hello: Hello, listener: socket.socket, parent_fd: int | None) -> None:
+        self._engine = engine
+        self._hello = hello
+        self._selector = selectors.DefaultSelector()
+        self._listener = listener
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        if parent_fd is not None:
+            self._selector.register(parent_fd, selectors.EVENT_READ, self._parent_ended)
+        self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
+        self._connections: list[Connection] = []
+        self._told: list[Told] = []
+        self._told_stats_s = 0.0
+        self._is_stopping = False
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        self._is_stopping = True
+
+    def run(self, idle_work: list[int], warm_up: Runner) -> None:
+        """Until told to stop. While nothing is asked for, the row counts of `idle_work` are warmed up one by one."""
+        while not self._is_stopping:
+            is_idle = self._engine.is_idle
+            self._poll(0.0 if not is_idle or idle_work else STATS_EVERY_S)
+            if not self._engine.is_idle:
+                self._told = self._engine.step(self._tell)
+            elif idle_work:
+                warm_up.warm_up([idle_work.pop(0)])
+            if self._engine.is_idle:
+                self._tell()
+        for connection in self._connections:
+            connection.socket.close()
+
+    def _poll(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            key.data()
+        for connection in [each for each in self._connections if each.is_lost]:
+            self._connections.remove(connection)
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+            self._engine.abort_owner(connection)
+
+    def _accept(self) -> None:
+        sock, _ = self._listener.accept()
+        sock.setblocking(False)
+        connection = Connection(sock)
+        self._connections.append(connection)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(connection))
+        connection.send(self._hello)
+
+    def _parent_ended(self) -> None:
+        self._is_stopping = True
+
+    def _read(self, connection: Connection) -> None:
+        for message in connection.receive(self._decoder):
+            match message:
+                case Submit():
+                    refused = self._engine.submit(message, connection)
+                    if refused is not None:
+                        connection.send(refused)
+                case Abort(id=id, index=index):
+                    self._engine.abort(connection, id, index)
+
+    def _tell(self) -> None:
+        """Send the outputs of the step before, and now and then how the engine is."""
+        told, self._told = self._told, []
+        now_s = time.monotonic()
+        is_due = now_s - self._told_stats_s >= STATS_EVERY_S
+        if not told and not is_due:
+            return
+        self._told_stats_s = now_s
+        stats = msgspec.structs.replace(self._engine.stats(), resident_bytes=_resident_bytes())
+        for connection in self._connections:
+            outputs = [output for owner, output in told if owner is connection]
+            if outputs or is_due:
+                connection.send(Step(outputs=outputs, stats=stats))
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
+    """Load the model and construct everything around it. Raises SetupError."""
+    began_s = time.monotonic()
+    precision = options.precision or native_precision()
+    weights = packed.open_weights(Path(options.model_path), Path(options.cache_folder), is_exact=options.is_exact)
+    plan = memory.plan(
+        weights.architecture,
+        weights.num_bytes,
+        precision=precision,
+        kv_cache_bytes=options.kv_cache_bytes,
+        context_length=options.context_length,
+        max_sequences=options.max_sequences,
+    )
+    runner = Runner(
+        weights,
+        num_blocks=plan.num_blocks,
+        threads=options.threads,
+        max_batch_tokens=options.max_batch_tokens,
+        precision=precision,
+    )
+    runner.warm_up(size for size in bucket_sizes(options.max_batch_tokens) if size <= READY_ROWS)
+    vocab_size = weights.architecture.vocab_size
+    pool = BlockPool(plan.num_blocks, BLOCK_SIZE)
+    engine = Engine(
+        runner,
+        Scheduler(
+            pool,
+            max_sequences=options.max_sequences,
+            max_batch_tokens=options.max_batch_tokens,
+            max_queue=options.max_queue,
+            context_length=plan.context_length,
+        ),
+        pool,
+        vocab_size=vocab_size,
+        grammars=GrammarCompiler(
+            Path(options.tokenizer_json).read_text(encoding="utf-8"), vocab_size=vocab_size, eos_ids=options.eos_ids
+        ),
+        rng=np.random.default_rng(),
+        speculates=options.speculates,
+    )
+    hello = Hello(
+        engine_version=ENGINE_VERSION,
+        weights_hash=weights.weights_hash,
+        representation=f"{weights.representation}; {precision} activations and KV cache",
+        is_exact=weights.is_exact,
+        vocab_size=vocab_size,
+        context_length=plan.context_length,
+        num_blocks=pool.num_usable,
+        block_size=BLOCK_SIZE,
+        max_sequences=options.max_sequences,
+        max_queue=options.max_queue,
+        load_s=time.monotonic() - began_s,
+        pid=os.getpid(),
+    )
+    return engine, runner, hello
+
+
+def listen(path: Path) -> socket.socket:
+    """A fresh socket at `path`, open to its owner alone; a dead worker's is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)
+    former = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(former)
+    listener.listen(16)
+    return listener
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="hodios.engine.worker")
+    parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("options")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="engine: %(message)s")
+    options = msgspec.json.decode(parsed.options, type=WorkerOptions)
+    try:
+        engine, runner, hello = build(options)
+    except SetupError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        return EXIT_REFUSED
+    logger.info("%s: %s, loaded in %.1f s", Path(options.model_path).name, hello.representation, hello.load_s)
+    worker = Worker(engine, hello, listen(Path(options.socket_path)), parsed.parent_fd)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.run([size for size in bucket_sizes(options.max_batch_tokens) if size > READY_ROWS], runner)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
