@@ -2,7 +2,8 @@
 
 Inputs, for T tokens of S sequences: `input_ids [T]`, `position_ids [T]`, `logit_rows [R]` (which rows' logits are
 wanted), the block tables `past_lens [S]`, `subsequence_begins [S+1]`, `block_indices_begins [S+1]`,
-`block_indices [B]`, `max_context_len` (a scalar), and `key_cache.N`, `value_cache.N` per layer. Output: `logits [R, vocabulary]`.
+`block_indices [B]`, `max_context_len` (a scalar), and `key_cache.N`, `value_cache.N` per layer.
+Output: `logits [R, vocabulary]`.
 
 The paged-attention operation is semi-private in OpenVINO: its 28 inputs are those that
 `paged_attention_transformation` wires in the pinned release, where the same graph was compared with ours.

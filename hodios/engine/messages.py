@@ -1,7 +1,8 @@
 """The frames between an engine worker and its clients: msgpack structs over a Unix socket.
 
-Each comes after its length in four bytes, big-endian. Client → worker: `Submit`, `Abort`. Worker → client: `Hello` once, then one `Step` per engine step for all of that
-client's sequences, and `Refused` for a submission that is not taken.
+Each comes after its length in four bytes, big-endian. Client → worker: `Submit`, `Abort`. Worker → client: `Hello`
+once, then one `Step` per engine step for all of that client's sequences, and `Refused` for a submission that is not
+taken.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An engine worker: a process with one model behind a Unix socket. Reads frames between steps, writes them during one.
 
-Started as `python -m hodios.engine.worker --parent-fd N OPTIONS`, where OPTIONS is the JSON of `WorkerOptions`. It ends
-when its parent does. Exit status 3 means that the model cannot be run; the reason is the last line on standard error.
+Started as `python -m hodios.engine.worker --parent-fd N OPTIONS`, OPTIONS being the JSON of `WorkerOptions`. It ends
+when its parent does. Exit status 78 means that the model cannot be run; the reason is the last line on standard error.
 """
 
 from __future__ import annotations
@@ -27,42 +27,21 @@ from hodios.engine.grammar import GrammarCompiler
 from hodios.engine.kv_cache import BlockPool
 from hodios.engine.memory import BLOCK_SIZE
 from hodios.engine.messages import Abort, FromClient, Hello, Step, Submit
+from hodios.engine.options import WorkerOptions
 from hodios.engine.outputs import Told
 from hodios.engine.runner import ENGINE_VERSION, Runner, native_precision
 from hodios.engine.scheduler import Scheduler
 from hodios.engine.shapes import bucket_sizes
 from hodios.errors import SetupError
 
-EXIT_REFUSED = 3
+EXIT_REFUSED = 78
+"""EX_CONFIG of sysexits: starting again would not help."""
 STATS_EVERY_S = 0.5
 """An idle engine tells its clients so often how it is."""
 READY_ROWS = 16
 """Row counts up to this are warm before the first request is taken; larger ones follow while nothing is asked for."""
 
 logger = logging.getLogger(__name__)
-
-
-class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a worker is told at its start."""
-
-    model_path: str
-    """The GGUF file, or the first of its parts."""
-    tokenizer_json: str
-    """A file in the `tokenizers` library's format, for grammars."""
-    socket_path: str
-    cache_folder: str
-    """Where this model's packed weights are kept between starts."""
-    eos_ids: list[int]
-    threads: int
-    is_exact: bool = False
-    speculates: bool = True
-    kv_cache_bytes: int | None = None
-    max_sequences: int = 64
-    max_batch_tokens: int = 512
-    max_queue: int = 256
-    context_length: int | None = None
-    precision: str | None = None
-    """bf16 or f32; None takes what the processor is best at."""
 
 
 class Worker:
