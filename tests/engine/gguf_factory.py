@@ -24,7 +24,10 @@ CHAT_TEMPLATE = (
 )
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
-Value = str | int | float | bool | list[int]
+WINDOWED_TWIN = "granite_swa"
+"""An architecture of llama.cpp that computes what `llama` does and, unlike it, honours the sliding window."""
+
+Value = str | int | float | bool | list[int] | list[bool]
 Array = NDArray[np.generic]
 
 
@@ -75,6 +78,19 @@ def write(model: TinyModel, path: Path, *, split_tensors: int = 0, drop: str | N
     writer.write_tensors_to_file()
     writer.close()
     return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf")) if split_tensors else path
+
+
+def windowed_twin(model: TinyModel) -> TinyModel:
+    """The same weights in a file whose window llama.cpp does not ignore."""
+    layers = model.num_layers
+    more: dict[str, Value | None] = {
+        "attention.sliding_window_pattern": [True] * layers,
+        "attention.rope_pattern": [True] * layers,
+        "deepstack_mapping": [-1] * layers,
+        "logit_scale": 1.0,
+        "rope.freq_base_swa": 10000.0,
+    }
+    return replace(model, architecture=WINDOWED_TWIN, metadata={**model.metadata, **more})
 
 
 def _metadata(model: TinyModel) -> dict[str, Value | None]:
@@ -168,6 +184,9 @@ def _tensors(model: TinyModel) -> dict[str, tuple[Array, GGMLQuantizationType]]:
         if model.architecture == "qwen3":
             norm(f"blk.{layer}.attn_q_norm.weight", model.actual_head_dim)
             norm(f"blk.{layer}.attn_k_norm.weight", model.actual_head_dim)
+        if model.architecture == WINDOWED_TWIN:
+            no_sinks = np.full(model.num_heads, -1e9, np.float32)
+            tensors[f"blk.{layer}.attn_sinks.weight"] = (no_sinks, GGMLQuantizationType.F32)
         matrix(f"blk.{layer}.attn_output", model.hidden, query_rows)
         norm(f"blk.{layer}.ffn_norm.weight", model.hidden)
         matrix(f"blk.{layer}.ffn_gate", model.feed_forward, model.hidden, gain=1.5)
