@@ -1,0 +1,188 @@
+"""What both kinds of answer are made of, and the answer in one piece: a fold over the same events that are streamed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, assert_never
+
+from hodios.api.exchange import Exchange
+from hodios.api.logprobs import TextLogprobs, chat_logprobs
+from hodios.api.prompts import num_characters
+from hodios.api.wire import Call
+from hodios.errors import ProviderError
+from hodios.events import Event, Finish, Started, Stopped, Text, TokenLogprob, Usage
+from hodios.types import Request, Warning
+
+CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak", "profanity")
+CONTENT_FILTER_RESULTS: dict[str, dict[str, bool]] = {
+    **{category: {"filtered": False} for category in CATEGORIES[:4]},
+    **{category: {"filtered": False, "detected": False} for category in CATEGORIES[4:]},
+}
+CONTENT_FILTER_DETAILS: dict[str, list[str]] = {"guards": [], "not_evaluated": list(CATEGORIES)}
+
+
+class Tally:
+    """Counts while an answer passes: characters, tokens and times. One for each request."""
+
+    def __init__(self, exchange: Exchange, call: Call) -> None:
+        self._exchange = exchange
+        self._prompt_characters = _prompt_characters(call.request)
+        self._response_characters = 0
+        self._tokens: dict[int, int] = {}
+        self._started: Started | None = None
+
+    def start(self, event: Started) -> None:
+        """At the first event: from now on it is known who answers, and what the prompt was."""
+        exchange = self._exchange
+        exchange.provider = event.provider
+        exchange.model = event.model
+        exchange.first_token_s = exchange.heard_s = exchange.elapsed_s()
+        exchange.num_prompt_tokens = event.prompt_tokens
+        exchange.num_cached_tokens = event.cached_tokens
+        self._started = event
+
+    def text(self, event: Text) -> None:
+        if not event.is_echo:
+            self._response_characters += len(event.text)
+            self._tokens[event.index] = event.completion_tokens
+
+    def so_far(self) -> dict[str, Any]:
+        """Usage in the middle of a stream."""
+        assert self._started is not None
+        usage = Usage(
+            prompt_tokens=self._started.prompt_tokens,
+            completion_tokens=sum(self._tokens.values()),
+            cached_tokens=self._started.cached_tokens,
+        )
+        return self.fields(usage)
+
+    def finish(self, event: Finish) -> dict[str, Any]:
+        exchange = self._exchange
+        exchange.heard_s = exchange.elapsed_s()
+        exchange.num_prompt_tokens = event.usage.prompt_tokens
+        exchange.num_cached_tokens = event.usage.cached_tokens
+        exchange.num_completion_tokens = event.usage.completion_tokens
+        return self.fields(event.usage)
+
+    def leave(self) -> None:
+        """Whatever happened, what was generated counts."""
+        exchange = self._exchange
+        exchange.num_completion_tokens = max(exchange.num_completion_tokens, sum(self._tokens.values()))
+
+    def fields(self, usage: Usage) -> dict[str, Any]:
+        """The public `usage`. `prompt_characters` is null where the prompt came as token ids."""
+        first_token_s = self._exchange.first_token_s
+        return {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+            "completion_tokens_details": {
+                "reasoning_tokens": 0,
+                "accepted_prediction_tokens": usage.accepted_prediction_tokens,
+            },
+            "prompt_characters": self._prompt_characters,
+            "response_characters": self._response_characters,
+            "cost": 0,
+            "latency_ms": round(self._exchange.elapsed_s() * 1e3),
+            "time_to_first_token_ms": None if first_token_s is None else round(first_token_s * 1e3),
+            "queue_ms": round(usage.queue_s * 1e3),
+        }
+
+
+def _prompt_characters(request: Request) -> int | None:
+    if request.messages is not None:
+        return num_characters(request.messages)
+    texts = [prompt for prompt in request.prompts or () if isinstance(prompt, str)]
+    return sum(map(len, texts)) if len(texts) == len(request.prompts or ()) else None
+
+
+def warning_fields(warnings: Sequence[Warning]) -> list[dict[str, str]]:
+    return [{"param": warning.param, "code": warning.code, "message": warning.message} for warning in warnings]
+
+
+class Choice:
+    """One choice of an answer while it grows."""
+
+    def __init__(self, index: int, call: Call) -> None:
+        self._index = index
+        self._call = call
+        self._texts: list[str] = []
+        self._tokens: list[TokenLogprob] = []
+        self._pieces: list[dict[str, list[Any]]] = []
+        self._logprobs = TextLogprobs(as_ids=call.has_token_ids)
+        self._stopped: Stopped | None = None
+
+    def text(self, event: Text) -> None:
+        self._texts.append(event.text)
+        if self._call.request.sampling.logprobs is None:
+            return
+        if self._call.request.is_chat:
+            self._tokens += event.logprobs
+        else:
+            self._pieces.append(self._logprobs.piece(event))
+
+    def stop(self, event: Stopped) -> None:
+        self._stopped = event
+
+    def fields(self) -> dict[str, Any]:
+        assert self._stopped is not None
+        text = "".join(self._texts)
+        fields: dict[str, Any] = {"index": self._index}
+        if self._call.request.is_chat:
+            fields["message"] = {"role": "assistant", "content": text, "refusal": None}
+        else:
+            fields["text"] = text
+        fields["logprobs"] = self._logprob_fields()
+        fields["finish_reason"] = self._stopped.finish_reason
+        if not self._call.request.is_chat and self._stopped.stop_reason is not None:
+            fields["stop_reason"] = self._stopped.stop_reason
+        fields["content_filter_results"] = CONTENT_FILTER_RESULTS
+        if self._call.has_filter_details:
+            fields["content_filter_details"] = CONTENT_FILTER_DETAILS
+        return fields
+
+    def _logprob_fields(self) -> dict[str, Any] | None:
+        if self._call.request.sampling.logprobs is None:
+            return None
+        if self._call.request.is_chat:
+            return {"content": chat_logprobs(self._tokens, as_ids=self._call.has_token_ids), "refusal": None}
+        keys = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+        return {key: [entry for piece in self._pieces for entry in piece[key]] for key in keys}
+
+
+async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, created: int) -> dict[str, Any]:
+    """The answer that is not streamed, ready to be encoded. Raises HodiosError."""
+    num_choices = call.request.n * len(call.request.prompts or ("",))
+    choices = [Choice(index, call) for index in range(num_choices)]
+    started: Started | None = None
+    usage: dict[str, Any] | None = None
+    async for event in events:
+        match event:
+            case Text():
+                tally.text(event)
+                choices[event.index].text(event)
+            case Stopped():
+                choices[event.index].stop(event)
+            case Started():
+                tally.start(event)
+                started = event
+            case Finish():
+                usage = tally.finish(event)
+            case _:
+                assert_never(event)
+    if started is None or usage is None:
+        raise ProviderError("the answer ended before it began")
+    answer: dict[str, Any] = {
+        "id": call.request.id,
+        "object": "chat.completion" if call.request.is_chat else "text_completion",
+        "created": created,
+        "provider": started.provider,
+        "model": started.model,
+        "choices": [choice.fields() for choice in choices],
+        "usage": usage,
+        "system_fingerprint": started.fingerprint,
+    }
+    if call.warnings:
+        answer["warnings"] = warning_fields(call.warnings)
+    return answer

@@ -1,0 +1,189 @@
+"""Builds the application, and is its door: every request comes in here, and every error leaves as JSON."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import NoReturn
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hodios.api.auth import Doorkeeper
+from hodios.api.catalog import Catalog
+from hodios.api.cors import Cors
+from hodios.api.exchange import CLIENT_GONE, ClientGone, Exchange
+from hodios.api.health import Health
+from hodios.api.metrics import Metrics
+from hodios.api.openai import Generation
+from hodios.api.openapi import openapi_document
+from hodios.api.routes import ROUTES, RouteName
+from hodios.api.tokens import Tokenization
+from hodios.config import Config
+from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound
+from hodios.gateway import Gateway
+from hodios.providers.base import Provider
+
+EXCHANGE = "hodios.exchange"
+Handler = Callable[[Exchange], Awaitable[None]]
+_log = logging.getLogger(__name__)
+
+
+class Endpoint:
+    """A route's end as an ASGI app: hands the exchange to its handler."""
+
+    def __init__(self, name: str, handler: Handler) -> None:
+        self.name = name
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._handler(scope[EXCHANGE])
+
+
+class Door:
+    """Around all routes: request id, key, CORS, errors, metrics."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        doorkeeper: Doorkeeper,
+        cors: Cors,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._app = app
+        self._doorkeeper = doorkeeper
+        self._cors = cors
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, monotonic=self._monotonic, new_id=self._new_id)
+        scope[EXCHANGE] = exchange
+        self._metrics.in_progress.inc()
+        try:
+            await self._serve(exchange, scope, receive, send)
+        except ClientGone:
+            exchange.status = CLIENT_GONE
+        except HodiosError as error:
+            if isinstance(error, AuthenticationError):
+                exchange.out_headers.append((b"www-authenticate", b"Bearer"))
+            await exchange.fail(error)
+        except Exception:  # noqa: BLE001 - the one place where a bug becomes an answer
+            _log.exception("request %s failed", exchange.request_id)
+            await exchange.fail(HodiosError(f"internal error; the request id is {exchange.request_id}"))
+        finally:
+            self._metrics.in_progress.dec()
+            endpoint = scope.get("endpoint")
+            self._metrics.record(exchange, endpoint.name if isinstance(endpoint, Endpoint) else "none")
+
+    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        self._cors.dress(exchange)
+        if self._cors.is_preflight(exchange):
+            await self._cors.answer_preflight(exchange)
+            return
+        exchange.caller = self._doorkeeper.admit(scope["path"], exchange.in_headers)
+        await self._app(scope, receive, send)
+
+
+async def _refuse(request: Request, error: Exception) -> NoReturn:
+    """What the router has no route for, as one of our own errors."""
+    assert isinstance(error, HTTPException)
+    exchange: Exchange = request.scope[EXCHANGE]
+    method, path = request.scope["method"], request.scope["path"][:200]
+    if error.status_code == MethodNotAllowed.status:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        exchange.out_headers.append((b"allow", allowed.encode()))
+        raise MethodNotAllowed(f"{method} is not possible on {path}; accepted: {allowed}")
+    raise NotFound(f"there is no route {method} {path}; GET /openapi.json lists all routes")
+
+
+async def _not_available(exchange: Exchange) -> NoReturn:
+    raise NotAvailable("no model here does that yet: only chat/completions and completions are served")
+
+
+def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
+    """In the order of ROUTES, so that the busiest is found first."""
+    return [
+        Route(path.replace("{id}", "{id:path}"), Endpoint(info.name, handlers[info.name]), methods=[info.method])
+        for info in ROUTES
+        for path in info.paths()
+    ]
+
+
+def _lifespan(providers: Sequence[Provider]) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def run(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for provider in providers:
+                stack.push_async_callback(provider.aclose)
+                await provider.start()
+            yield
+
+    return run
+
+
+def create_app(
+    config: Config,
+    providers: Sequence[Provider],
+    *,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.perf_counter,
+    new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+) -> Starlette:
+    """The whole HTTP API over `providers`, which its lifespan starts and closes.
+
+    `clock` gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32 hex digits that nobody has seen before.
+    """
+    gateway = Gateway(providers)
+    metrics = Metrics(gateway.health)
+    generation = Generation(gateway, config, clock=clock, new_id=new_id)
+    catalog = Catalog(gateway, config.max_choices)
+    tokenization = Tokenization(gateway, config.max_body_bytes)
+    health = Health(gateway, monotonic=monotonic)
+    document = openapi_document(config.max_choices)
+    handlers: dict[RouteName, Handler] = {
+        "chat/completions": generation.chat,
+        "completions": generation.completions,
+        "models": catalog.all,
+        "model": catalog.one,
+        "embeddings": _not_available,
+        "moderations": _not_available,
+        "tokenize": tokenization.tokenize,
+        "detokenize": tokenization.detokenize,
+        "tokenizer_info": tokenization.info,
+        "live": health.live,
+        "ready": health.ready,
+        "health": health.details,
+        "metrics": metrics.show,
+        "openapi": lambda exchange: exchange.answer_json(document),
+    }
+    door = Middleware(
+        Door,
+        doorkeeper=Doorkeeper(config.admin_key, is_metrics_public=config.metrics_public),
+        cors=Cors(config.cors_origins),
+        metrics=metrics,
+        monotonic=monotonic,
+        new_id=new_id,
+    )
+    app = Starlette(
+        routes=_routes(handlers),
+        middleware=[door],
+        exception_handlers={HTTPException: _refuse},
+        lifespan=_lifespan(providers),
+    )
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,206 @@
+"""One HTTP request and its answer, down to the ASGI messages: body, headers, and the client's leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+EXPOSED_HEADERS = (
+    "x-request-id, x-hodios-provider, x-hodios-attempts, x-hodios-overhead-ms, x-hodios-ignored, openai-processing-ms, "
+    "retry-after"
+)
+CLIENT_GONE = 499
+MAX_IGNORED_BYTES = 2000
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_encode = msgspec.json.encode
+
+
+class ClientGone(Exception):  # noqa: N818 - it names what happened
+    """The client left before its answer was whole; nobody is there to be told."""
+
+
+class Exchange:
+    """What happens to one request. Handlers read `scope` and `body`, note what they learn, and answer."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, monotonic: Callable[[], float], new_id: Callable[[], str]
+    ) -> None:
+        self.scope = scope
+        self.in_headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.in_headers.get(b"x-request-id", b"")
+        self.request_id = given.decode() if _SANE_ID.fullmatch(given) else new_id()
+        self.out_headers: list[tuple[bytes, bytes]] = []
+        self.caller = ""
+        self.provider = ""
+        self.model = ""
+        self.num_attempts = 0
+        self.asked_s: float | None = None
+        """When a provider was asked, and below when its first and last word came; in seconds since arrival."""
+        self.heard_s: float | None = None
+        self.first_token_s: float | None = None
+        self.num_prompt_tokens = 0
+        self.num_cached_tokens = 0
+        self.num_completion_tokens = 0
+        self.status = 0
+        self.has_started = False
+        self.is_complete = False
+        self.num_writes = 0
+        self.is_writing = False
+        self.epilogue: Callable[[HodiosError], bytes] | None = None
+        """What ends a stream that fails after its start."""
+        self._receive = receive
+        self._send = send
+        self._monotonic = monotonic
+        self._arrived = monotonic()
+
+    def elapsed_s(self) -> float:
+        return self._monotonic() - self._arrived
+
+    async def body(self, most_bytes: int) -> bytes:
+        """The whole request body. Raises RequestTooLarge, ClientGone."""
+        declared = self.in_headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared[:20]) > most_bytes:
+            raise self._too_large(most_bytes)
+        first = await self._message()
+        if not first.get("more_body"):
+            body: bytes = first.get("body", b"")
+        else:
+            parts = bytearray(first.get("body", b""))
+            while len(parts) <= most_bytes:
+                message = await self._message()
+                parts += message.get("body", b"")
+                if not message.get("more_body"):
+                    break
+            body = bytes(parts)
+        if len(body) > most_bytes:
+            raise self._too_large(most_bytes)
+        return body
+
+    async def _message(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    def _too_large(self, most_bytes: int) -> RequestTooLarge:
+        self.out_headers.append((b"connection", b"close"))
+        return RequestTooLarge(f"the request body is too large; accepted: at most {most_bytes} bytes")
+
+    def report_ignored(self, names: Sequence[str]) -> None:
+        """`x-hodios-ignored`: whole names, as many as any client's limit lets pass."""
+        joined = ", ".join(names)
+        if len(joined) > MAX_IGNORED_BYTES:
+            joined = joined[:MAX_IGNORED_BYTES].rpartition(",")[0] + ", ..."
+        self.out_headers.append((b"x-hodios-ignored", joined.encode("ascii")))
+
+    def query(self, name: str) -> str | None:
+        """A query parameter's last value. Raises InvalidRequest where the query is not UTF-8."""
+        try:
+            values = parse_qs(self.scope["query_string"].decode("ascii"), keep_blank_values=True, errors="strict")
+        except (UnicodeDecodeError, ValueError):
+            raise InvalidRequest("the query string is malformed; accepted: percent-encoded UTF-8") from None
+        return values[name][-1] if name in values else None
+
+    async def start(self, status: int, content_type: bytes, length: int | None = None) -> None:
+        """Send status and headers; without `length` the body's end is its own."""
+        elapsed_s = self.elapsed_s()
+        heard_s = elapsed_s if self.heard_s is None else self.heard_s
+        waited_s = 0.0 if self.asked_s is None else heard_s - self.asked_s
+        headers = [
+            (b"content-type", content_type),
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-hodios-provider", self.provider.encode("latin-1", "replace") or b"none"),
+            (b"x-hodios-attempts", b"%d" % self.num_attempts),
+            (b"openai-processing-ms", b"%d" % (elapsed_s * 1e3)),
+            (b"x-hodios-overhead-ms", b"%.3f" % ((elapsed_s - waited_s) * 1e3)),
+            *self.out_headers,
+        ]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        self.status = status
+        self.has_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes, *, is_last: bool = False) -> None:
+        """Send a piece of the body; waits while the client is slow to read."""
+        self.num_writes += 1
+        self.is_writing = True
+        self.is_complete = is_last
+        await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+        self.is_writing = False
+
+    async def answer(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
+        """Send a whole answer; of a HEAD request only its headers."""
+        await self.start(status, content_type, None if status == 204 else len(body))
+        await self.write(b"" if self.scope["method"] == "HEAD" else body, is_last=True)
+
+    async def answer_json(self, value: Any, status: int = 200) -> None:
+        await self.answer(status, _encode(value))
+
+    async def fail(self, error: HodiosError) -> None:
+        """Tell the client, as far as that is still possible."""
+        self.status = error.status
+        if not self.has_started:
+            if error.retry_after is not None:
+                self.out_headers.append((b"retry-after", b"%d" % error.retry_after))
+            await self.answer(error.status, _encode({"error": error_fields(error)}))
+        elif self.epilogue is not None:
+            await self.write(self.epilogue(error), is_last=True)
+
+    def client(self) -> ClientWatch:
+        """While entered, the client's leaving ends the block with ClientGone. Only after the body was read."""
+        return ClientWatch(self, self._receive)
+
+
+class ClientWatch:
+    """Cancels the task that entered it as soon as the client leaves, and turns that into ClientGone."""
+
+    def __init__(self, exchange: Exchange, receive: Receive) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._is_gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._exchange.is_complete:
+            self._is_gone = True
+            self._task.cancel()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        if self._is_gone:
+            self._task.uncancel()
+            raise ClientGone from error
+
+
+def error_fields(error: HodiosError) -> dict[str, Any]:
+    """The public shape of an error, in the order of the documentation."""
+    fields: dict[str, Any] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if error.metadata is not None:
+        fields["metadata"] = dict(error.metadata)
+    return fields

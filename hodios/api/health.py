@@ -1,0 +1,52 @@
+"""Is it alive, can it answer, and how is each model doing. No probe asks a model for anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hodios import __version__
+from hodios.api.exchange import Exchange
+from hodios.gateway import Gateway
+
+
+class Health:
+    """The handlers of the probes. Ready is whoever has a model that is."""
+
+    def __init__(self, gateway: Gateway, *, monotonic: Callable[[], float]) -> None:
+        self._gateway = gateway
+        self._monotonic = monotonic
+        self._since = monotonic()
+
+    def _is_ready(self) -> bool:
+        return any(health.state == "ready" for _, health in self._gateway.health())
+
+    async def live(self, exchange: Exchange) -> None:
+        await exchange.answer_json({"status": "live"})
+
+    async def ready(self, exchange: Exchange) -> None:
+        if self._is_ready():
+            await exchange.answer_json({"status": "ready"})
+        else:
+            await exchange.answer_json({"status": "not_ready"}, status=503)
+
+    async def details(self, exchange: Exchange) -> None:
+        models: list[dict[str, Any]] = [
+            {
+                "model": health.model,
+                "provider": provider,
+                "state": health.state,
+                "message": health.message,
+                "restarts": health.num_restarts,
+                "stats": dict(health.stats),
+            }
+            for provider, health in self._gateway.health()
+        ]
+        is_ready = self._is_ready()
+        report = {
+            "status": "ready" if is_ready else "not_ready",
+            "version": __version__,
+            "uptime_s": round(self._monotonic() - self._since, 3),
+            "models": models,
+        }
+        await exchange.answer_json(report, status=200 if is_ready else 503)

@@ -1,0 +1,94 @@
+"""Counts of what the API did, in Prometheus' text format. Labels are routes, statuses and model ids, never callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
+from prometheus_client.registry import Collector
+
+from hodios.api.exchange import Exchange
+from hodios.providers.base import ModelHealth
+
+HealthOf = Callable[[], Sequence[tuple[str, ModelHealth]]]
+_DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_MODEL_LABELS = ("model", "provider")
+
+
+class Metrics:
+    """One registry per app; nothing global."""
+
+    def __init__(self, health: HealthOf) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._requests = Counter(
+            "hodios_requests",
+            "Requests by route and status; 499 is a client that left.",
+            ("route", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "hodios_request_seconds",
+            "From arrival to the end of the answer.",
+            ("route",),
+            registry=registry,
+            buckets=_DURATIONS,
+        )
+        self._first_token = Histogram(
+            "hodios_time_to_first_token_seconds",
+            "From arrival to the first event of a provider.",
+            _MODEL_LABELS,
+            registry=registry,
+            buckets=_DURATIONS,
+        )
+        self._tokens = Counter("hodios_tokens", "Tokens by kind.", (*_MODEL_LABELS, "kind"), registry=registry)
+        self.in_progress = Gauge("hodios_requests_in_progress", "Requests not yet answered whole.", registry=registry)
+        ProcessCollector(registry=registry)
+        registry.register(_ModelCollector(health))
+
+    def record(self, exchange: Exchange, route: str) -> None:
+        """One finished request."""
+        self._requests.labels(route, exchange.status).inc()
+        self._seconds.labels(route).observe(exchange.elapsed_s())
+        if exchange.first_token_s is None:
+            return
+        labels = (exchange.model, exchange.provider)
+        self._first_token.labels(*labels).observe(exchange.first_token_s)
+        self._tokens.labels(*labels, "prompt").inc(exchange.num_prompt_tokens)
+        self._tokens.labels(*labels, "cached").inc(exchange.num_cached_tokens)
+        self._tokens.labels(*labels, "completion").inc(exchange.num_completion_tokens)
+
+    async def show(self, exchange: Exchange) -> None:
+        """GET /metrics."""
+        await exchange.answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST.encode())
+
+
+class _ModelCollector(Collector):
+    """What providers say of their models, asked at the time of the scrape."""
+
+    def __init__(self, health: HealthOf) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        is_ready = GaugeMetricFamily("hodios_model_ready", "1 where the model can answer now.", labels=_MODEL_LABELS)
+        restarts = CounterMetricFamily("hodios_model_restarts", "Restarts of the model's worker.", labels=_MODEL_LABELS)
+        stats: dict[str, UnknownMetricFamily] = {}
+        for provider, health in self._health():
+            labels = (health.model, provider)
+            is_ready.add_metric(labels, health.state == "ready")
+            restarts.add_metric(labels, health.num_restarts)
+            for name, value in health.stats.items():
+                family = stats.setdefault(
+                    name, UnknownMetricFamily(f"hodios_model_{name}", "As the engine counts it.", labels=_MODEL_LABELS)
+                )
+                family.add_metric(labels, value)
+        return [is_ready, restarts, *stats.values()]

@@ -1,0 +1,163 @@
+"""The OpenAPI document of what exists now, made from the same tables that route and validate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hodios import __version__
+from hodios.api.catalog import FILTERS
+from hodios.api.checks import Kind
+from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
+from hodios.api.routes import PREFIXES, ROUTES, RouteInfo
+from hodios.api.schemas import ANSWER_SCHEMAS
+from hodios.api.tokens import DETOKENIZE, TOKENIZE
+
+Schema = dict[str, Any]
+GENERATES = (CHAT, COMPLETIONS)
+ERRORS: dict[str, tuple[int, ...]] = {
+    "all": (401, 500),
+    "body": (400, 413),
+    "model": (404,),
+    "provider": (502, 503, 504),
+}
+_NULL: Schema = {"type": "null"}
+
+
+def openapi_document(max_choices: int) -> Schema:
+    """The whole document, ready to be encoded."""
+    paths = {
+        path: {info.method.lower(): _operation(info, place)}
+        for info in ROUTES
+        for place, path in enumerate(info.paths())
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Hodios",
+            "version": __version__,
+            "description": f"The OpenAI routes answer under four prefixes: {', '.join(PREFIXES[:3])} and none.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS},
+        },
+    }
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _operation(info: RouteInfo, place: int) -> Schema:
+    operation: Schema = {
+        "operationId": info.name.replace("/", "_") + (f"_{place}" if place else ""),
+        "summary": info.summary,
+        "responses": _responses(info),
+    }
+    if info.access == "public":
+        operation["security"] = []
+    if info.name in _BODIES:
+        operation["requestBody"] = {"required": True, "content": _json(_ref(_BODIES[info.name]))}
+    if info.name == "models":
+        operation["parameters"] = [_query(name) for name in FILTERS]
+    if info.name == "tokenizer_info":
+        operation["parameters"] = [_query("model")]
+    if info.name == "model":
+        operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    return operation
+
+
+def _query(name: str) -> Schema:
+    return {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+
+
+_BODIES = {
+    "chat/completions": "ChatRequest",
+    "completions": "CompletionRequest",
+    "tokenize": "TokenizeRequest",
+    "detokenize": "DetokenizeRequest",
+}
+_SUCCESSES = {
+    "chat/completions": "ChatCompletion",
+    "completions": "Completion",
+    "models": "ModelList",
+    "model": "Model",
+    "tokenize": "Tokens",
+    "detokenize": "Detokenized",
+    "tokenizer_info": "TokenizerInfo",
+    "live": "Status",
+    "ready": "Status",
+    "health": "Health",
+    "openapi": "Document",
+}
+
+
+def _responses(info: RouteInfo) -> Schema:
+    responses: Schema = {}
+    if info.name == "metrics":
+        responses["200"] = {"description": "metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    elif info.name in ("embeddings", "moderations"):
+        responses["501"] = _error("not_available")
+    else:
+        content = _json(_ref(_SUCCESSES[info.name]))
+        if info.name in GENERATES:
+            content["text/event-stream"] = {"schema": {"type": "string"}}
+        responses["200"] = {"description": "the answer", "content": content}
+    if info.name in ("ready", "health"):
+        responses["503"] = {"description": "no model is ready", "content": _json(_ref(_SUCCESSES[info.name]))}
+    statuses = [500] if info.access == "public" else list(ERRORS["all"])
+    if info.name in (*_BODIES, "models", "tokenizer_info"):
+        statuses += ERRORS["body"] if info.method == "POST" else [400]
+    if info.name in (*_BODIES, "model", "tokenizer_info"):
+        statuses += ERRORS["model"]
+    if info.name in ("tokenize", "detokenize", "tokenizer_info"):
+        statuses += [501]
+    if info.name in GENERATES:
+        statuses += ERRORS["provider"]
+    responses.update({str(status): _error("error") for status in statuses})
+    return responses
+
+
+def _error(description: str) -> Schema:
+    return {"description": description, "content": _json(_ref("Error"))}
+
+
+def _requests(max_choices: int) -> dict[str, Schema]:
+    return {
+        "ChatRequest": _table(parameters(CHAT, max_choices)),
+        "CompletionRequest": _table(parameters(COMPLETIONS, max_choices)),
+        "TokenizeRequest": _kinds(TOKENIZE),
+        "DetokenizeRequest": {**_kinds(DETOKENIZE), "required": ["tokens"]},
+    }
+
+
+def _table(table: dict[str, Parameter]) -> Schema:
+    return {
+        "type": "object",
+        "required": [parameter.name for parameter in table.values() if parameter.is_required],
+        "properties": {name: _property(parameter) for name, parameter in table.items()},
+        "additionalProperties": True,
+    }
+
+
+def _property(parameter: Parameter) -> Schema:
+    gap = f" Not honoured, reported in warnings: {parameter.gap}." if parameter.gap else ""
+    described: Schema = {"description": f"{parameter.meaning}{gap} Accepted: {parameter.kind.accepts}."}
+    if parameter.default is not None:
+        described["default"] = parameter.default
+    if parameter.is_required:
+        return {**parameter.kind.schema, **described}
+    return {"anyOf": [dict(parameter.kind.schema), _NULL], **described}
+
+
+def _kinds(kinds: Mapping[str, Kind]) -> Schema:
+    properties = {name: {"anyOf": [dict(kind.schema), _NULL]} for name, kind in kinds.items()}
+    return {"type": "object", "properties": properties, "additionalProperties": True}
