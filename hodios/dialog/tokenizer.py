@@ -1,0 +1,161 @@
+"""Text into token ids and back, for one model. Built from GGUF metadata or from the file that `save` wrote.
+
+Knows no messages and no templates beyond carrying them; refuses vocabularies that `vocabulary` refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from tokenizers import Tokenizer as Backend
+
+from hodios.dialog.detokenizer import Detokenizer
+from hodios.dialog.vocabulary import SPACE, Vocabulary, read_vocabulary
+from hodios.errors import InvalidRequest, UnsupportedModel
+
+_FORMAT = 1
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    format: int
+    vocabulary: Vocabulary
+    backend: msgspec.Raw
+    """The `tokenizers` JSON, kept as bytes so that only its own library parses it."""
+
+
+class Tokenizer:
+    """Immutable after construction, and safe to share between threads."""
+
+    def __init__(self, vocabulary: Vocabulary, backend_json: bytes) -> None:
+        self._vocabulary = vocabulary
+        self._backend = Backend.from_buffer(backend_json)
+        self._plain = _without_control_tokens(self._backend, vocabulary)
+        self._bytes: list[bytes | None] = [None] * vocabulary.size
+        self.vocab_size = vocabulary.size
+        self.bos_id = vocabulary.bos_id
+        self.eos_id = vocabulary.eos_id
+        self.eos_ids = vocabulary.end_ids
+        self.add_bos = vocabulary.add_bos
+        self.chat_templates = vocabulary.chat_templates
+        self.special_tokens = vocabulary.special_tokens
+        self.is_sentence_piece = vocabulary.kind == "spm"
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, object]) -> Self:
+        """Raises `UnsupportedModel` with what is unsupported, and what is supported."""
+        vocabulary, backend = read_vocabulary(metadata)
+        return cls(vocabulary, msgspec.json.encode(backend))
+
+    def save(self, path: Path) -> None:
+        """Writes everything into one JSON file, whole or not at all."""
+        backend = msgspec.Raw(self.to_json().encode())
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(msgspec.json.encode(_Saved(_FORMAT, self._vocabulary, backend)))
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads what `save` wrote; raises `UnsupportedModel` for anything else."""
+        try:
+            saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        except msgspec.MsgspecError as error:
+            raise UnsupportedModel(f"{path} is no saved tokenizer ({error}); delete it to have it made anew") from error
+        if saved.format != _FORMAT:
+            raise UnsupportedModel(f"{path} has format {saved.format}, not {_FORMAT}; delete it to have it made anew")
+        return cls(saved.vocabulary, bytes(saved.backend))
+
+    def to_json(self) -> str:
+        """The JSON of the `tokenizers` library."""
+        return self._backend.to_str()
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """The token ids of `text`.
+
+        `add_special` adds BOS and EOS where the file says so. Without `parse_special` the text of a control token is
+        plain text; user-defined tokens are found either way. Raises `InvalidRequest` for lone surrogates.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"the text holds a lone surrogate, {text[error.start]!r} at character {error.start}"
+            ) from None
+        backend = self._backend if parse_special else self._plain
+        ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        if add_special and self.add_bos and self.bos_id is not None:
+            ids.insert(0, self.bos_id)
+        if add_special and self._vocabulary.add_eos and self.eos_id is not None:
+            ids.append(self.eos_id)
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """The text of a whole sequence from its start: for every text, `decode(encode(text))` is `text` again as long
+        as it holds no special tokens. Bytes that are no UTF-8 become U+FFFD."""
+        detokenizer = self.detokenizer(skip_special=skip_special, at_start=True)
+        return detokenizer.push(ids) + detokenizer.flush()
+
+    def detokenizer(self, *, skip_special: bool = True, at_start: bool = False) -> Detokenizer:
+        """Streams text out of tokens.
+
+        `at_start` means that the tokens are a text from its start, so the space that `add_space_prefix` put before the
+        first word (SentencePiece only) is dropped; tokens that continue a prompt keep theirs, since it separates them
+        from it. Only the first token that is not special counts.
+        """
+        strip_space = at_start and self._vocabulary.add_space_prefix
+        return Detokenizer(self, skip_special=skip_special, strip_space=strip_space)
+
+    def token_bytes(self, id: int) -> bytes:
+        """The exact bytes of a token, of a special one its text. Raises `InvalidRequest` for an id out of range."""
+        if not 0 <= id < self.vocab_size:
+            raise InvalidRequest(f"token id {id!r} is outside the vocabulary, 0 to {self.vocab_size - 1}")
+        data = self._bytes[id]
+        if data is None:
+            data = self._bytes[id] = self._spell(id)
+        return data
+
+    def token_text(self, id: int) -> str:
+        """A token alone as text, U+FFFD where it is only part of a character."""
+        return self.token_bytes(id).decode("utf-8", errors="replace")
+
+    def is_special(self, id: int) -> bool:
+        """Whether a token is no text: control and unknown tokens."""
+        return id in self._vocabulary.control_ids
+
+    def _spell(self, id: int) -> bytes:
+        text = self._backend.id_to_token(id)
+        assert text is not None
+        if id in self._vocabulary.literal_ids:
+            return text.encode()
+        if id in self._vocabulary.byte_ids:
+            return bytes.fromhex(text[3:5])
+        if self._vocabulary.kind == "spm":
+            return text.replace(SPACE, " ").encode()
+        return b"".join(_byte_of(character) for character in text)
+
+
+def _without_control_tokens(backend: Backend, vocabulary: Vocabulary) -> Backend:
+    """The same model, for which the text of control tokens is text like any other."""
+    plain = Backend(backend.model)
+    if backend.normalizer is not None:
+        plain.normalizer = backend.normalizer
+    if backend.pre_tokenizer is not None:
+        plain.pre_tokenizer = backend.pre_tokenizer
+    added = backend.get_added_tokens_decoder()
+    plain.add_tokens([token for id, token in sorted(added.items()) if id not in vocabulary.control_ids])
+    return plain
+
+
+def _byte_of(character: str) -> bytes:
+    """Byte-level vocabularies spell printable Latin-1 bytes as themselves and the other 68, in order, as U+0100 and up
+    (the encoding of GPT-2). A character outside of it stands for itself."""
+    code = ord(character)
+    if 0x21 <= code <= 0x7E or 0xA1 <= code <= 0xAC or 0xAE <= code <= 0xFF:
+        return bytes([code])
+    if 0x100 <= code < 0x121:
+        return bytes([code - 0x100])
+    if 0x121 <= code < 0x143:
+        return bytes([code - 0x121 + 0x7F])
+    return b"\xad" if code == 0x143 else character.encode()
