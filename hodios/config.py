@@ -263,7 +263,7 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
     path = file or _find_file(env, home)
     if path is not None:
         values = _from_file(path) | values
-    values["home"] = home
+    values.setdefault("home", home)
     config = Config(**values)
     _check_exposure(config)
     return config

@@ -67,7 +67,10 @@ async def fetch(
             _forget(part)
             return
         except DownloadFailed:
-            if not was_resumed or part.exists():
+            if part.exists():
+                raise
+            _forget(part)
+            if not was_resumed:
                 raise
             was_resumed = False  # what an earlier call had left was spoilt: once more from the start
         except (RetryableError, aiohttp.ClientError, TimeoutError) as error:
