@@ -36,9 +36,9 @@ def prepare(model: InstalledModel, config: Config) -> Prepared:
     card = msgspec.structs.replace(made.card, id=model.id, aliases=model.aliases)
     return Prepared(
         card=card,
-        model_path=model.path,
-        folder=folder,
-        socket_path=_socket_path(config.home, folder.name),
+        model_file=str(model.path),
+        folder=str(folder),
+        socket=str(_socket_path(config.home, folder.name)),
         eos_ids=made.eos_ids,
     )
 

@@ -13,27 +13,35 @@ from hodios.types import ModelCard
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
-    """One installed model, ready for an engine worker and for the API."""
+    """One installed model, ready for an engine worker and for the API. Travels to child processes as JSON."""
 
     card: ModelCard
-    model_path: Path
-    folder: Path
-    socket_path: Path
+    model_file: str
+    """The GGUF file, or the first of its parts."""
+    folder: str
+    """Where all that was made of the file lies."""
+    socket: str
+    """Where its engine worker listens."""
     eos_ids: list[int]
 
     @property
     def tokenizer_path(self) -> Path:
         """For `Tokenizer.load`."""
-        return self.folder / "tokenizer.json"
+        return Path(self.folder) / "tokenizer.json"
+
+    @property
+    def grammar_tokenizer_path(self) -> Path:
+        """In the `tokenizers` library's own format."""
+        return Path(self.folder) / "grammar-tokenizer.json"
 
 
 def worker_options(prepared: Prepared, config: Config) -> WorkerOptions:
     """How the model's engine worker is to be started."""
     return WorkerOptions(
-        model_path=str(prepared.model_path),
-        tokenizer_json=str(prepared.folder / "grammar-tokenizer.json"),
-        socket_path=str(prepared.socket_path),
-        cache_folder=str(prepared.folder),
+        model_path=prepared.model_file,
+        tokenizer_json=str(prepared.grammar_tokenizer_path),
+        socket_path=prepared.socket,
+        cache_folder=prepared.folder,
         eos_ids=prepared.eos_ids,
         threads=config.threads or num_physical_cores(),
         is_exact=config.exact,
