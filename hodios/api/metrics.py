@@ -63,9 +63,13 @@ class Metrics:
             return
         labels = (exchange.model, exchange.provider)
         self._first_token.labels(*labels).observe(exchange.first_token_s)
-        self._tokens.labels(*labels, "prompt").inc(exchange.num_prompt_tokens)
-        self._tokens.labels(*labels, "cached").inc(exchange.num_cached_tokens)
-        self._tokens.labels(*labels, "completion").inc(exchange.num_completion_tokens)
+        self._count(*labels, "prompt", exchange.num_prompt_tokens)
+        self._count(*labels, "cached", exchange.num_cached_tokens)
+        self._count(*labels, "completion", exchange.num_completion_tokens)
+
+    def _count(self, model: str, provider: str, kind: str, num_tokens: int) -> None:
+        if num_tokens:
+            self._tokens.labels(model, provider, kind).inc(num_tokens)
 
     async def show(self, exchange: Exchange) -> None:
         """GET /metrics."""
