@@ -88,7 +88,7 @@ class Scheduler:
         least = round_rows(max_sequences - 1 + 2 * MIN_ROOM)
         if self._max_batch_tokens < least:
             raise ConfigError(
-                f"max_batch_tokens is {max_batch_tokens}: with max_sequences {max_sequences} it must be at least {least}"
+                f"max_batch_tokens is {max_batch_tokens}: for {max_sequences} sequences it must be at least {least}"
             )
         self._groups: dict[tuple[object, int], Group] = {}
         self._num_added = 0
