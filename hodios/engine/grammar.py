@@ -1,0 +1,209 @@
+"""Which tokens may come next: grammars of a request, compiled by llguidance. Refuses what it cannot honour or afford."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import llguidance
+import numpy as np
+from numpy.typing import NDArray
+
+from hodios.errors import InvalidRequest
+from hodios.types import Grammar
+
+_WHITESPACE = r"( |\n {0,32})"
+"""Between the parts of JSON: one space, or a new line and its indentation. No whitespace at all is foreign to small models
+and derails them; without a bound they may never stop writing it."""
+_MOST_CHARACTERS = {"json_object": 0, "json_schema": 131_072, "regex": 32_768, "lark": 32_768}
+_MOST_REMAINDERS = 20_000
+"""The automaton of `multipleOf: n` has n states, and of several in `allOf` their least common multiple."""
+_MOST_KEPT = 64
+
+
+class GrammarFailure(Exception):  # noqa: N818
+    """The grammar cannot go on: it became too complex, or was given a token that it does not allow."""
+
+
+class Matcher:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, state: Any) -> None:
+        """`state` is an `llguidance.LLMatcher` of its own."""
+        self._state = state
+
+    def fill_mask(self, bitmask: NDArray[np.int32], row: int) -> None:
+        """Write the allowed tokens to `bitmask[row]`, token t as bit t % 32 of word t // 32; raises GrammarFailure.
+
+        `bitmask` is [rows, ceil(V / 32)] and contiguous. At least one token is allowed; where the answer may end, the
+        end tokens are.
+        """
+        words = bitmask[row]
+        if words.dtype != np.int32 or not words.flags.c_contiguous:
+            raise ValueError("a bitmask is a contiguous array of int32")
+        self._state.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        self._check()
+        if not words.any():
+            raise GrammarFailure("the grammar allows no token here")
+
+    def accept(self, token: int) -> None:
+        """Go on by `token`, which may be an end token where the answer may end. Raises GrammarFailure."""
+        if not self._state.consume_token(token):
+            self._check()
+            raise GrammarFailure(f"the grammar does not allow token {token}")
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but an end token can follow."""
+        return bool(self._state.is_stopped()) and not self._state.is_error()
+
+    def forced_tokens(self) -> list[int]:
+        """The tokens that must follow whatever the model thinks, often none; they are not accepted yet."""
+        tokens: list[int] = self._state.compute_ff_tokens()
+        self._check()
+        return tokens
+
+    def _check(self) -> None:
+        if self._state.is_error():
+            raise GrammarFailure(f"the grammar failed: {_first_line(self._state.get_error())}")
+
+
+class GrammarCompiler:
+    """Compiles grammars for one tokenizer, and keeps the last ones: a copy takes microseconds."""
+
+    def __init__(self, tokenizer_json: str, *, vocab_size: int, eos_ids: Sequence[int]) -> None:
+        """`tokenizer_json` in the `tokenizers` library's format; `vocab_size` V counts the model's logits, which may
+        be more than the tokenizer's tokens: the rest is never allowed. `eos_ids`, at least one, end answers."""
+        if not eos_ids:
+            raise ValueError("without an end token no grammar can end")
+        self._tokenizer_json = tokenizer_json
+        self._vocab_size = vocab_size
+        self._eos_ids = list(eos_ids)
+        self._kept: OrderedDict[Grammar, Any] = OrderedDict()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        # Takes a third of a second and much memory, which many an engine never needs.
+        return llguidance.LLTokenizer(self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_ids)
+
+    @cached_property
+    def _limits(self) -> Any:
+        # Five times tighter than the defaults where those let one step take most of a second.
+        return llguidance.LLParserLimits(
+            step_lexer_fuel=50_000,
+            step_max_items=20_000,
+            max_lexer_states=20_000,
+            max_grammar_size=100_000,
+            verbose_errors=False,
+        )
+
+    def compile(self, grammar: Grammar) -> Matcher:
+        """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where."""
+        prototype = self._kept.get(grammar)
+        if prototype is None:
+            prototype = self._compile(grammar)
+            self._kept[grammar] = prototype
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(grammar)
+        return Matcher(prototype.deep_copy())
+
+    def _compile(self, grammar: Grammar) -> Any:
+        most = _MOST_CHARACTERS[grammar.kind]
+        if len(grammar.source) > most:
+            raise _refusal(grammar, f"it has {len(grammar.source)} characters, the most are {most}")
+        try:
+            state = llguidance.LLMatcher(self._tokenizer, _translate(grammar), limits=self._limits, log_level=0)
+        except ValueError as error:
+            raise _refusal(grammar, str(error)) from error
+        if state.is_error():
+            raise _refusal(grammar, state.get_error())
+        self._check_start(grammar, state)
+        return state
+
+    def _check_start(self, grammar: Grammar, state: Any) -> None:
+        bitmask = np.zeros((1, (self._vocab_size + 31) // 32), np.int32)
+        may_be_empty = state.is_accepting()
+        try:
+            Matcher(state).fill_mask(bitmask, 0)
+        except GrammarFailure as failure:
+            raise _refusal(grammar, str(failure)) from failure
+        for token in self._eos_ids:
+            bitmask[0, token // 32] &= ~np.int32(1 << token % 32) if token % 32 < 31 else np.int32(0x7FFFFFFF)
+        if not may_be_empty and not bitmask.any():
+            raise _refusal(grammar, "nothing matches it")
+
+
+def _translate(grammar: Grammar) -> str:
+    """The grammar as llguidance reads it. Raises InvalidRequest and ValueError."""
+    translated: str
+    match grammar.kind:
+        case "json_object":
+            translated = _translate_schema('{"type":"object"}')
+        case "json_schema":
+            schema = _normalised(grammar)
+            _check_remainders(grammar, schema)
+            translated = _translate_schema(schema)
+        case "regex":
+            translated = llguidance.LLMatcher.grammar_from_regex(grammar.source)
+        case "lark":
+            _check_remainders(grammar, re.sub(r"\\u00([0-7][0-9a-fA-F])", _character, grammar.source))
+            translated = llguidance.LLMatcher.grammar_from_lark(grammar.source)
+    return translated
+
+
+def _translate_schema(schema: str) -> str:
+    overrides = {"whitespace_pattern": _WHITESPACE}
+    translated: str = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=overrides)
+    return translated
+
+
+def _normalised(grammar: Grammar) -> str:
+    try:
+        schema = json.loads(grammar.source, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _refusal(grammar, "it is too deeply nested") from None
+    except ValueError as error:
+        raise _refusal(grammar, f"it is not JSON: {error}") from error
+    if not isinstance(schema, dict) and schema is not True:
+        raise _refusal(grammar, "a schema is an object or true")
+    return json.dumps(schema)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _check_remainders(grammar: Grammar, text: str) -> None:
+    least_common = 1
+    for number in re.findall(r'"multipleOf"\s*:\s*(\d{1,20}(?:\.\d{1,20})?(?:[eE][-+]?\d{1,3})?)', text):
+        value = Fraction(number)
+        while value and value.denominator > 1:
+            value *= 10
+        while value and value % 10 == 0:
+            value /= 10
+        least_common = math.lcm(least_common, int(value) or 1)
+        if least_common > _MOST_REMAINDERS:
+            raise _refusal(grammar, f"multipleOf {number} needs an automaton of more than {_MOST_REMAINDERS} states")
+
+
+def _character(code: re.Match[str]) -> str:
+    return chr(int(code[1], 16))
+
+
+def _refusal(grammar: Grammar, reason: str) -> InvalidRequest:
+    name = {"json_object": "JSON mode", "json_schema": "The JSON schema", "regex": "The regular expression"}
+    reason = reason.replace("<non-verbose/>", "").strip()
+    return InvalidRequest(
+        f"{name.get(grammar.kind, 'The grammar')} cannot be honoured: {reason[:500]}", param="response_format"
+    )
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0]

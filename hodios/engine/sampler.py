@@ -1,0 +1,211 @@
+"""From logits to tokens, all rows of a step at once. Knows no text, no sequences and no model.
+
+The order, and why. A row's log-probabilities are taken first, from the distribution that the model gave.
+
+1. Penalties, on the tokens seen: repetition (logits above 0 divided, others multiplied; prompt and output; as CTRL
+   defines it, which makes it depend on the logits' zero, so it comes before anything is added), then frequency and
+   presence (output only), then `logit_bias`: all in the model's own scale, before temperature stretches it.
+2. Masks: the grammar, tokens selected by a bias of 100, bans by a bias of −100, end tokens until `min_tokens`. They
+   set −infinity, which no penalty changes, so they might as well come first. In this order each is ignored where it
+   would leave no token: an answer that breaks the grammar is worth less than one with a banned token.
+3. Temperature. 0 takes the largest logit, of equals the lowest id.
+4. top_k, then top_p on what that leaves, renormalised, then min_p relative to the most likely token: from the crudest
+   cut to the finest, each at least leaving the most likely token.
+5. One number u in [0, 1): the first token, in the order of ids, at which the cumulative probability exceeds u.
+
+Nothing that a row gets depends on its neighbours, down to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hodios.engine.candidates import LOWEST, Cuts, Rows, Values, survivors, take
+from hodios.engine.draw import Draw
+from hodios.engine.logprobs import BadLogits, Logprobs, checked_maxima, prompt_alternatives
+from hodios.engine.messages import TokenAlternatives
+
+__all__ = ["BadLogits", "Draw", "Drawn", "Sampler", "prompt_alternatives"]
+
+_BLOCK = 512
+_LEAST_TEMPERATURE = 1e-30
+"""Below it float32 has no room for quotients; all that such a temperature leaves is the maximum anyway."""
+
+
+class Drawn(NamedTuple):
+    """The token of one row, and its log-probabilities where they were asked for."""
+
+    token: int
+    logprobs: TokenAlternatives | None
+
+
+class Sampler:
+    """Draws one token for each row of logits; holds only scratch memory, the state is in the draws."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+        self._bitmask = np.empty((1, (vocab_size + 31) // 32), np.int32)
+        self._scratch = np.empty((0, vocab_size), np.float32)
+
+    def sample(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> list[Drawn]:
+        """One token for each row of `logits` [R, V], which are overwritten; `draws` [R] all differ.
+
+        Accepts nothing: tell each draw the token that was used. Raises BadLogits and GrammarFailure, both before
+        anything was drawn or overwritten.
+        """
+        if logits.shape != (len(draws), self._vocab_size):
+            raise ValueError(f"logits are {logits.shape}, not {(len(draws), self._vocab_size)}")
+        if not draws:
+            return []
+        maxima = checked_maxima(logits)
+        allowed = [(row, self._allowed(draw)) for row, draw in enumerate(draws) if draw.matcher is not None]
+        told = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
+        nums_top = [draws[row].sampling.logprobs or 0 for row in told]
+        logprobs = Logprobs(take(logits, told), maxima[told], nums_top) if told else None
+        with np.errstate(over="ignore"):
+            if _penalise(logits, draws) | _mask(logits, draws, allowed):
+                maxima = logits.max(axis=1)
+            tokens = self._choose(logits, maxima, draws)
+        drawn = [Drawn(token, None) for token in tokens]
+        if logprobs is not None:
+            for row, found in zip(told, logprobs.alternatives([tokens[row] for row in told]), strict=True):
+                drawn[row] = Drawn(tokens[row], found)
+        return drawn
+
+    def _allowed(self, draw: Draw) -> NDArray[np.bool_]:
+        assert draw.matcher is not None
+        draw.matcher.fill_mask(self._bitmask, 0)
+        bits = np.unpackbits(self._bitmask[0].view(np.uint8), count=self._vocab_size, bitorder="little")
+        allowed = bits.view(np.bool_)
+        draw.narrow(allowed)
+        return allowed
+
+    def _choose(self, logits: Values, maxima: Values, draws: Sequence[Draw]) -> list[int]:
+        greedy: list[int] = []
+        plain: list[int] = []
+        cut: list[int] = []
+        for row, draw in enumerate(draws):
+            (greedy if draw.greedy else cut if _is_cut(draw, self._vocab_size) else plain).append(row)
+        tokens = np.empty(len(draws), np.intp)
+        if greedy:
+            tokens[greedy] = take(logits, greedy).argmax(axis=1)
+        for rows, choose in ((plain, self._choose_plain), (cut, self._choose_cut)):
+            if rows:
+                tokens[rows] = choose(take(logits, rows), maxima[rows], [draws[row] for row in rows])
+        chosen: list[int] = tokens.tolist()
+        return chosen
+
+    def _weights(self, logits: Values, maxima: Values, temperatures: Values) -> Values:
+        """[R, V] probabilities times a constant of each row, 1 for the largest; valid until the next call."""
+        if len(self._scratch) < len(logits):
+            self._scratch = np.empty(logits.shape, np.float32)
+        weights = self._scratch[: len(logits)]
+        np.subtract(logits, maxima[:, None], out=weights)
+        if (temperatures != 1.0).any():
+            weights /= temperatures[:, None]
+        return np.exp(weights, out=weights)
+
+    def _choose_plain(self, logits: Values, maxima: Values, draws: Sequence[Draw]) -> Rows:
+        """Tokens [R] of rows without a cut: the right block by the sums of blocks, then the right token in it."""
+        num_rows, size = logits.shape
+        weights = self._weights(logits, maxima, _temperatures(draws))
+        whole = size - size % _BLOCK
+        sums = weights[:, :whole].reshape(num_rows, -1, _BLOCK).sum(axis=2)
+        sums = np.concatenate([sums, weights[:, whole:].sum(axis=1, keepdims=True)], axis=1, dtype=np.float64)
+        every_row = np.arange(num_rows)
+        reached = sums.cumsum(axis=1)
+        targets = _below(np.array([draw.uniform() for draw in draws]) * reached[:, -1], reached[:, -1])
+        blocks = (reached <= targets[:, None]).sum(axis=1)
+        rest = targets - np.where(blocks > 0, reached[every_row, blocks - 1], 0.0)
+        ids = blocks[:, None] * _BLOCK + np.arange(_BLOCK)
+        near = np.where(ids < size, weights[every_row[:, None], np.minimum(ids, size - 1)], 0.0)
+        reached = near.cumsum(axis=1, dtype=np.float64)
+        chosen: Rows = blocks * _BLOCK + (reached <= _below(rest, reached[:, -1])[:, None]).sum(axis=1)
+        return chosen
+
+    def _choose_cut(self, logits: Values, maxima: Values, draws: Sequence[Draw]) -> Rows:
+        """Tokens [R] of rows that top_k, top_p or min_p cut."""
+        cuts = Cuts(
+            temperatures=_temperatures(draws),
+            ranks=np.array([_rank(draw, self._vocab_size) for draw in draws]),
+            shares=np.array([draw.sampling.top_p for draw in draws]),
+            floors=np.array([draw.sampling.min_p for draw in draws], np.float32),
+        )
+        ends, ids, weights = survivors(logits, maxima, cuts, self._weights)
+        chosen = np.empty(len(draws), np.intp)
+        start = 0
+        for row, (draw, end) in enumerate(zip(draws, ends.tolist(), strict=True)):
+            reached = weights[start:end].cumsum(dtype=np.float64)
+            target = _below(draw.uniform() * reached[-1], reached[-1])
+            chosen[row] = ids[start + reached.searchsorted(target, side="right")]
+            start = end
+        return chosen
+
+
+def _below(target: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`target`, short of `total` even where rounding took it there, so that some token's share always exceeds it."""
+    return np.minimum(target, np.nextafter(total, 0.0))
+
+
+def _temperatures(draws: Sequence[Draw]) -> Values:
+    return np.array([max(draw.sampling.temperature, _LEAST_TEMPERATURE) for draw in draws], np.float32)
+
+
+def _rank(draw: Draw, vocab_size: int) -> int:
+    top_k = draw.sampling.top_k
+    return top_k if 0 < top_k < vocab_size else vocab_size
+
+
+def _is_cut(draw: Draw, vocab_size: int) -> bool:
+    sampling = draw.sampling
+    return sampling.top_p < 1.0 or sampling.min_p > 0.0 or _rank(draw, vocab_size) < vocab_size
+
+
+def _mask(logits: Values, draws: Sequence[Draw], allowed: list[tuple[int, NDArray[np.bool_]]]) -> bool:
+    """Set every refused token to −infinity; `allowed` tells what grammars allow. False if there was none to refuse."""
+    refused = [(row, draw.forbidden) for row, draw in enumerate(draws) if draw.matcher is None and draw.forbidden.size]
+    if refused:
+        rows, ids = _entries(refused)
+        logits[rows, ids] = -np.inf
+    for row, row_allowed in allowed:
+        np.copyto(logits[row], -np.inf, where=~row_allowed)
+    return bool(refused or allowed)
+
+
+def _penalise(logits: Values, draws: Sequence[Draw]) -> bool:
+    """Apply penalties and biases to the tokens they concern; False if they concern none."""
+    repeated, moved, biased = [], [], []
+    for row, draw in enumerate(draws):
+        sampling = draw.sampling
+        if draw.seen is not None:
+            repeated.append((row, draw.seen.ids, np.full(len(draw.seen.ids), sampling.repetition_penalty)))
+        if draw.output is not None:
+            penalties = sampling.frequency_penalty * draw.output.counts + sampling.presence_penalty
+            moved.append((row, draw.output.ids, -penalties))
+        if draw.biased_ids.size:
+            biased.append((row, draw.biased_ids, draw.biases))
+    _update(logits, repeated, lambda values, factors: np.where(values > 0, values / factors, values * factors))
+    _update(logits, moved, np.add)
+    _update(logits, biased, np.add)
+    return bool(repeated or moved or biased)
+
+
+def _update(
+    logits: Values,
+    entries: list[tuple[int, NDArray[np.int64], NDArray[np.floating]]],
+    change: Callable[[Values, Values], Values],
+) -> None:
+    if not entries:
+        return
+    rows, ids = _entries([(row, ids) for row, ids, _ in entries])
+    amounts = np.concatenate([amounts for _, _, amounts in entries]).astype(np.float32)
+    logits[rows, ids] = np.clip(change(logits[rows, ids], amounts), LOWEST, -LOWEST)
+
+
+def _entries(ids_of_rows: list[tuple[int, NDArray[np.int64]]]) -> tuple[Rows, Rows]:
+    rows = np.repeat([row for row, _ in ids_of_rows], [len(ids) for _, ids in ids_of_rows])
+    return rows, np.concatenate([ids for _, ids in ids_of_rows])
