@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hodios.providers.base import ModelHealth
+
+READY = ModelHealth(model="a", state="ready", stats={"num_running": 2.0, "free_blocks": 7.0})
+BAD = ModelHealth(model="b", state="restarting", message="it crashed", num_restarts=3)
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "word"), [((READY, BAD), 200, "ready"), ((BAD,), 503, "not_ready"), ((), 503, "not_ready")]
+)
+async def test_ready_is_who_has_a_ready_model(scripted: Any, states: Any, status: int, word: str) -> None:
+    call, _ = scripted(states=states)
+    answer = await call("GET", "/health/ready", headers={"authorization": ""})
+    assert (answer.status, answer.json()) == (status, {"status": word})
+    assert (await call("GET", "/health")).status == status
+    assert (await call("GET", "/health/live")).json() == {"status": "live"}
+
+
+async def test_the_details_name_every_model(scripted: Any) -> None:
+    call, _ = scripted(states=(READY, BAD))
+    report = (await call("GET", "/health")).json()
+    assert list(report) == ["status", "version", "uptime_s", "models"]
+    assert report["models"][1] == {
+        "model": "b",
+        "provider": "scripted",
+        "state": "restarting",
+        "message": "it crashed",
+        "restarts": 3,
+        "stats": {},
+    }
+    assert report["models"][0]["stats"] == READY.stats
+
+
+async def test_metrics_count_requests_and_show_the_models(scripted: Any) -> None:
+    call, _ = scripted(states=(READY, BAD))
+    await call("GET", "/nothing")
+    await call("GET", "/v1/models")
+    answer = await call("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.body.decode().splitlines()
+    assert 'hodios_requests_total{route="none",status="404"} 1.0' in lines
+    assert 'hodios_requests_total{route="models",status="200"} 1.0' in lines
+    assert 'hodios_model_ready{model="a",provider="scripted"} 1.0' in lines
+    assert 'hodios_model_ready{model="b",provider="scripted"} 0.0' in lines
+    assert 'hodios_model_restarts_total{model="b",provider="scripted"} 3.0' in lines
+    assert 'hodios_model_free_blocks{model="a",provider="scripted"} 7.0' in lines
+    assert any(line.startswith("process_resident_memory_bytes") for line in lines)
+
+
+async def test_metrics_count_tokens(call: Any) -> None:
+    await call.complete(prompt="abc")
+    await call.complete(prompt="abc", stream=True)
+    lines = (await call("GET", "/metrics")).body.decode().splitlines()
+    assert 'hodios_tokens_total{kind="prompt",model="hodios/echo",provider="echo"} 6.0' in lines
+    assert 'hodios_tokens_total{kind="completion",model="hodios/echo",provider="echo"} 8.0' in lines
+    assert 'hodios_time_to_first_token_seconds_count{model="hodios/echo",provider="echo"} 2.0' in lines
+    assert 'hodios_request_seconds_count{route="completions"} 2.0' in lines
+
+
+async def test_client_made_names_never_become_labels(call: Any) -> None:
+    for name in ("evil-model", "evil-route"):
+        await call.chat(model=name)
+        await call("GET", f"/{name}")
+        await call("GET", f"/v1/models/{name}")
+    assert "evil" not in (await call("GET", "/metrics")).body.decode()
