@@ -124,6 +124,10 @@ class Tokenizer:
         """Whether a token is no text: control and unknown tokens."""
         return id in self._vocabulary.control_ids
 
+    def has_token(self, text: str) -> bool:
+        """Whether `text` is one token of the vocabulary, spelled as the file spells it."""
+        return self._backend.token_to_id(text) is not None
+
     def _spell(self, id: int) -> bytes:
         text = self._backend.id_to_token(id)
         assert text is not None
