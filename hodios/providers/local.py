@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from hodios.dialog.stop import StopStrings
-if TYPE_CHECKING:
-    from hodios.dialog.template import ChatTemplate
+from hodios.dialog.template import ChatTemplate
 from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.client import EngineClient, EngineState
 from hodios.engine.messages import Hello, Submit
-from hodios.errors import ModelNotFound
+from hodios.errors import ModelNotFound, UnsupportedParameter
 from hodios.events import Event, Finish, Started, Usage
 from hodios.providers.answer import Answer, Prompt, num_continuations
 from hodios.providers.base import ModelHealth, ModelState, TokenizerDoor
@@ -75,11 +74,23 @@ class LocalModel:
         )
 
 
-async def load_local_model(card: ModelCard, tokenizer_path: Path, socket_path: Path) -> LocalModel:
-    """A prepared model, from the file that `Tokenizer.save` wrote. Raises SetupError."""
+async def load_local_model(
+    card: ModelCard, tokenizer_path: Path, socket_path: Path, *, clock: Callable[[], datetime] = datetime.now
+) -> LocalModel:
+    """A prepared model, from the file that `Tokenizer.save` wrote. `clock` is for templates that tell the date.
+
+    Raises: SetupError.
+    """
     tokenizer = await asyncio.to_thread(Tokenizer.load, tokenizer_path)
-    template = ChatTemplate.of(tokenizer)
-    return LocalModel(card, tokenizer, template, EngineClient(socket_path, name=card.id))
+    return LocalModel(card, tokenizer, _template(tokenizer, clock), EngineClient(socket_path, name=card.id))
+
+
+def _template(tokenizer: Tokenizer, clock: Callable[[], datetime]) -> ChatTemplate | None:
+    """None for base models, which cannot chat."""
+    try:
+        return ChatTemplate.for_tokenizer(tokenizer, clock)
+    except UnsupportedParameter:
+        return None
 
 
 def fingerprint(card: ModelCard, hello: Hello) -> str:

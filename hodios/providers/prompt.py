@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from hodios.dialog.template import ChatTemplate
+from hodios.dialog.template import ChatTemplate
 from hodios.dialog.tokenizer import Tokenizer
 from hodios.errors import ContextLengthExceeded, InvalidRequest
 from hodios.providers.answer import Prompt
@@ -35,8 +34,8 @@ class PromptReader:
 
     @property
     def template_source(self) -> str | None:
-        """The chat template as the model's file has it."""
-        return getattr(self.tokenizer, "chat_templates", {}).get("default")
+        """The chat template in use; None where the model has none."""
+        return None if self._template is None else self._template.source
 
     async def read(self, request: Request, *, vocab_size: int, context_length: int) -> list[Prompt]:
         """Raises: InvalidRequest, ContextLengthExceeded."""
@@ -109,7 +108,7 @@ class PromptReader:
                 token_ids.insert(0, bos_id)
             return token_ids
 
-        return await run_aside(work, _num_characters(messages))
+        return await run_aside(work, _num_characters([*messages, *(template_kwargs or {}).items()]))
 
     def _too_long(self, text: str, *, param: str, context_length: int) -> None:
         """Refuses text of which even the longest tokens would not fit: no client can make us tokenize megabytes."""
@@ -184,17 +183,16 @@ async def run_aside(work: Callable[[], Result], size: int) -> Result:
     return work() if size < THREAD_CHARACTERS else await asyncio.to_thread(work)
 
 
-def _num_characters(messages: Sequence[dict[str, Any]]) -> int:
-    """Roughly how much text the messages hold."""
+def _num_characters(values: list[object]) -> int:
+    """Roughly how much text JSON values hold."""
     total = 0
-    values: list[object] = list(messages)
     while values:
         match values.pop():
             case str() as text:
                 total += len(text)
             case dict() as fields:
                 values += fields.values()
-            case list() as entries:
+            case list() | tuple() as entries:
                 values += entries
         total += 10
     return total

@@ -76,6 +76,8 @@ class ByteTokenizer:
 class LineTemplate:
     """One line for each message, as little as a template can do."""
 
+    source = "lines"
+
     def __init__(self, start: str = "") -> None:
         self._start = start
 

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,22 @@ from scripted_engine import (
     hello,
 )
 
+from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.client import EngineClient
 from hodios.engine.messages import Abort, Hello, Output, Refused, Submit
-from hodios.errors import ContextLengthExceeded, HodiosError, InvalidRequest, ModelNotFound, Overloaded, ProviderError
+from hodios.errors import (
+    ContextLengthExceeded,
+    HodiosError,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    ProviderError,
+    SetupError,
+)
 from hodios.events import Event, Finish, Started, Stopped, Text, Usage
 from hodios.gateway import Gateway
 from hodios.providers.base import Provider
-from hodios.providers.local import LocalModel, LocalProvider, fingerprint
+from hodios.providers.local import LocalModel, LocalProvider, fingerprint, load_local_model
 from hodios.types import Grammar, Request, Sampling
 
 Frames = Iterable[Sequence[Output | Refused | None]]
@@ -595,3 +605,85 @@ async def test_a_crowd(path: Path) -> None:
     async with provider(path, script) as (local, _):
         assert all(await asyncio.gather(*(ask(local, number) for number in range(64))))
         assert local.health()[0].state == "ready"
+
+
+def saved_tokenizer(folder: Path, **metadata: object) -> Path:
+    """A SentencePiece vocabulary of bytes and a few words, as `Tokenizer.save` writes it."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "h", "i", "hi", "▁hi"]
+    types = [2, 3, 3, *[6] * 256, *[1] * 5]
+    tokenizer = Tokenizer.from_gguf(
+        {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": pieces,
+            "tokenizer.ggml.token_type": types,
+            "tokenizer.ggml.scores": [-float(number) for number in range(len(pieces))],
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+            **metadata,
+        }
+    )
+    tokenizer.save(folder / "tokenizer.json")
+    return folder / "tokenizer.json"
+
+
+async def test_a_prepared_model_is_loaded(path: Path) -> None:
+    template = (
+        "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %} {{ strftime_now('%Y') }}"
+    )
+    tokenizer_path = saved_tokenizer(path.parent, **{"tokenizer.chat_template": template})
+    model = await load_local_model(CARD, tokenizer_path, path, clock=lambda: datetime(1999, 12, 31))
+    local = LocalProvider([model])
+
+    def script(submit: Submit) -> Frames:
+        euro = [3 + byte for byte in "€".encode()]
+        return [[output] for output in continuation(submit, 0, [263, *euro, 263, 2])]
+
+    async with engine(path, script, hello(vocab_size=264)) as scripted:
+        await local.start()
+        await model.client.wait_ready()
+        events = await collect(local, chat("hi"))
+        assert texts(events) == {0: " hi€ hi"}
+        assert ends(events) == {0: Stopped(0, "stop")}
+        (submit,) = scripted.submits
+        assert submit.prompt[0] == 1
+        assert 1 not in submit.prompt[1:]
+        assert submit.eos_ids == [2]
+        door = local.tokenizer(CARD.id)
+        assert door is not None
+        assert await door.decode(submit.prompt[1:]) == "hi 1999"
+        assert door.info()["chat_template"] == template
+        assert texts(await collect(local, request("hi", echo=True)), is_echo=True) == {0: "hi"}
+    await local.aclose()
+
+
+async def test_a_base_model_cannot_chat(path: Path) -> None:
+    tokens = [*map(chr, range(0x21, 0x7F)), "<|endoftext|>"]
+    fields: dict[str, object] = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [*[1] * (len(tokens) - 1), 3],
+        "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.bos_token_id": len(tokens) - 1,
+        "tokenizer.ggml.eos_token_id": len(tokens) - 1,
+    }
+    model = await load_local_model(CARD, saved_tokenizer(path.parent, **fields), path)
+    local = LocalProvider([model])
+    async with engine(path, lambda submit: [continuation(submit, 0, [64])], hello(vocab_size=95)):
+        await local.start()
+        await model.client.wait_ready()
+        failure = await refusal(local, chat("x"))
+        assert isinstance(failure, InvalidRequest)
+        assert failure.param == "messages"
+        assert texts(await collect(local, request("x"))) == {0: "a"}
+        door = local.tokenizer(CARD.id)
+        assert door is not None
+        assert door.info()["chat_template"] is None
+    await local.aclose()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"format": 99}', "no JSON"])
+async def test_a_tokenizer_file_that_is_none(path: Path, content: str) -> None:
+    file = path.parent / "tokenizer.json"
+    file.write_text(content)
+    with pytest.raises(SetupError):
+        await load_local_model(CARD, file, path)
