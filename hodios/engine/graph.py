@@ -189,7 +189,7 @@ def attention_scale(arch: Architecture) -> float:
 def rotary_frequencies(arch: Architecture, vectors: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Radians per position for each of head_dim / 2 pairs, scaled as the file declares (llama.cpp, `rope_yarn`)."""
     rope, half = arch.rope, arch.head_dim // 2
-    frequencies = rope.base ** (-np.arange(half, dtype=np.float64) / half)
+    frequencies: NDArray[np.float64] = rope.base ** (-np.arange(half, dtype=np.float64) / half)
     if "rope_freqs.weight" in vectors:
         frequencies = frequencies / vectors["rope_freqs.weight"].astype(np.float64)
     if rope.scaling == "linear":
@@ -197,7 +197,7 @@ def rotary_frequencies(arch: Architecture, vectors: Mapping[str, NDArray[Any]]) 
     if rope.scaling == "yarn":
         low, high = (_yarn_boundary(arch, turns) for turns in (32.0, 1.0))
         low, high = max(0.0, math.floor(low)), min(arch.head_dim - 1.0, math.ceil(high))
-        ramp = 1 - np.clip((np.arange(half) - low) / max(0.001, high - low), 0, 1)
+        ramp: NDArray[np.float64] = 1 - np.clip((np.arange(half) - low) / max(0.001, high - low), 0, 1)
         return frequencies * ((1 - ramp) / rope.factor + ramp)
     return frequencies
 
