@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 DRAIN_S = 30
 KEEP_ALIVE_S = 75
@@ -21,19 +21,33 @@ _BAD_REQUEST = (
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with an end to how large headers may be and how long they may take, and with JSON errors."""
+    """uvicorn's HTTP/1.1 with an end to how large headers may be and how long they may take, and with JSON errors.
+
+    Of pipelined requests uvicorn tells only the last one that the client left; here the one that runs is told too.
+    """
 
     _header_bytes = 0
     _is_in_headers = True
     _deadline: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -92,6 +106,4 @@ async def serve(app: ASGIApp, sock: socket.socket, *, drain_s: int = DRAIN_S) ->
 
     To be run on a uvloop event loop: `uvloop.run(serve(app, sock))`.
     """
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     await server_of(app, drain_s=drain_s).serve(sockets=[sock])
