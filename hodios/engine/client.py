@@ -52,6 +52,7 @@ class EngineClient:
         self.hello: Hello | None = None
         """The latest worker's, also while it is away."""
         self.stats: Stats | None = None
+        """Of its latest step; None while it is away."""
         self.restarts = 0
         """How often a worker that was ready has gone away."""
         self._socket_path = socket_path
@@ -93,7 +94,8 @@ class EngineClient:
 
     async def wait_ready(self) -> Hello:
         """Wait, however long, for a worker that has loaded its model. Raises ProviderError once closed."""
-        await self._connected.wait()
+        while self._writer is None and not self._is_closed:
+            await self._connected.wait()
         return self.require_ready()
 
     def require_ready(self) -> Hello:
@@ -179,7 +181,7 @@ class EngineClient:
             logger.error("engine of %s: unreadable frame, reconnecting: %s", self._name, reason)
         finally:
             was_ready = self._writer is not None
-            self._writer = None
+            self._writer = self.stats = None
             self._connected.clear()
             self.restarts += was_ready and not self._is_closed
             writer.transport.abort()

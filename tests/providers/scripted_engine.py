@@ -7,12 +7,22 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import msgspec
+import pytest
 
 from hodios.dialog.detokenizer import Detokenizer
+from hodios.engine.client import EngineClient
 from hodios.engine.messages import Abort, FromClient, Hello, Output, Refused, Stats, Step, Submit, TokenAlternatives
-from hodios.types import ModelCard
+from hodios.errors import (
+    HodiosError,
+)
+from hodios.events import Event, Finish, Stopped, Text, Usage
+from hodios.gateway import Gateway
+from hodios.providers.base import Provider
+from hodios.providers.local import LocalModel, LocalProvider
+from hodios.types import ModelCard, Request, Sampling
 
 WORDS = (
     b"STOP",
@@ -202,3 +212,75 @@ def continuation(
 async def engine(path: Path, script: Script, greeting: Hello | None = None) -> AsyncIterator[ScriptedEngine]:
     async with ScriptedEngine(path, script, greeting) as scripted, asyncio.timeout(20):
         yield scripted
+
+
+Frames = Iterable[Sequence[Output | Refused | None]]
+
+
+def frames_of(*continuations: Sequence[Output]) -> Frames:
+    """Step by step, all continuations side by side."""
+    longest = max(map(len, continuations))
+    return [[outputs[step] for outputs in continuations if step < len(outputs)] for step in range(longest)]
+
+
+def saying(*texts: str) -> Script:
+    """Continuation `i` says `texts[i]`, a byte a token, and then ends."""
+    return lambda submit: frames_of(
+        *(
+            continuation(submit, index, [*texts[index % len(texts)].encode(), EOS][: submit.max_tokens])
+            for index in range(submit.n)
+        )
+    )
+
+
+@contextlib.asynccontextmanager
+async def provider(
+    path: Path, script: Script, *, greeting: Hello | None = None, tokenizer: ByteTokenizer | None = None
+) -> AsyncIterator[tuple[LocalProvider, ScriptedEngine]]:
+    async with engine(path, script, greeting) as scripted:
+        parts: Any = tokenizer or ByteTokenizer(), LineTemplate()
+        client = EngineClient(path, name=CARD.id, sleep=lambda _: asyncio.sleep(0))
+        local = LocalProvider([LocalModel(CARD, *parts, client)])
+        await local.start()
+        await client.wait_ready()
+        yield local, scripted
+        await local.aclose()
+
+
+def request(*prompts: str | tuple[int, ...], **fields: Any) -> Request:
+    sampling = {name: fields.pop(name) for name in list(fields) if name in Sampling.__struct_fields__}
+    asked: dict[str, Any] = {"prompts": prompts or ("hi",), "sampling": Sampling(**sampling), **fields}
+    return Request(id="cmpl-1", model=CARD.id, **asked)
+
+
+def chat(*contents: str, **fields: Any) -> Request:
+    messages = tuple({"role": "user", "content": content} for content in contents)
+    return Request(id="chat-1", model=CARD.id, messages=messages, **fields)
+
+
+async def collect(local: Provider, asked: Request) -> list[Event]:
+    """Through the gateway, which checks the grammar of the events."""
+    return [event async for event in Gateway([local]).generate(asked)]
+
+
+def texts(events: Sequence[Event], *, is_echo: bool = False) -> dict[int, str]:
+    answer: dict[int, str] = {}
+    for event in events:
+        if isinstance(event, Text) and event.is_echo == is_echo:
+            answer[event.index] = answer.get(event.index, "") + event.text
+    return answer
+
+
+def ends(events: Sequence[Event]) -> dict[int, Stopped]:
+    return {event.index: event for event in events if isinstance(event, Stopped)}
+
+
+def usage(events: Sequence[Event]) -> Usage:
+    assert isinstance(events[-1], Finish)
+    return events[-1].usage
+
+
+async def refusal(local: Provider, asked: Request) -> HodiosError:
+    with pytest.raises(HodiosError) as failure:
+        await collect(local, asked)
+    return failure.value
