@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -27,7 +28,7 @@ from hodios.api.openapi import openapi_document
 from hodios.api.routes import ROUTES, RouteName
 from hodios.api.tokens import Tokenization
 from hodios.config import Config
-from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound
+from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound, Overloaded
 from hodios.gateway import Gateway
 from hodios.providers.base import Provider
 
@@ -78,6 +79,9 @@ class Door:
             await self._serve(exchange, scope, receive, send)
         except ClientGone:
             exchange.status = CLIENT_GONE
+        except asyncio.CancelledError:
+            exchange.status = Overloaded.status
+            raise
         except HodiosError as error:
             if isinstance(error, AuthenticationError):
                 exchange.out_headers.append((b"www-authenticate", b"Bearer"))
@@ -115,6 +119,38 @@ async def _not_available(exchange: Exchange) -> NoReturn:
     raise NotAvailable("no model here does that yet: only chat/completions and completions are served")
 
 
+def _handlers(
+    config: Config,
+    gateway: Gateway,
+    metrics: Metrics,
+    *,
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
+    new_id: Callable[[], str],
+) -> dict[RouteName, Handler]:
+    generation = Generation(gateway, config, clock=clock, new_id=new_id)
+    catalog = Catalog(gateway, config.max_choices)
+    tokenization = Tokenization(gateway, config.max_body_bytes)
+    health = Health(gateway, monotonic=monotonic)
+    document = openapi_document(config.max_choices)
+    return {
+        "chat/completions": generation.chat,
+        "completions": generation.completions,
+        "models": catalog.all,
+        "model": catalog.one,
+        "embeddings": _not_available,
+        "moderations": _not_available,
+        "tokenize": tokenization.tokenize,
+        "detokenize": tokenization.detokenize,
+        "tokenizer_info": tokenization.info,
+        "live": health.live,
+        "ready": health.ready,
+        "health": health.details,
+        "metrics": metrics.show,
+        "openapi": lambda exchange: exchange.answer_json(document),
+    }
+
+
 def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
     """In the order of ROUTES, so that the busiest is found first."""
     return [
@@ -150,27 +186,7 @@ def create_app(
     """
     gateway = Gateway(providers)
     metrics = Metrics(gateway.health)
-    generation = Generation(gateway, config, clock=clock, new_id=new_id)
-    catalog = Catalog(gateway, config.max_choices)
-    tokenization = Tokenization(gateway, config.max_body_bytes)
-    health = Health(gateway, monotonic=monotonic)
-    document = openapi_document(config.max_choices)
-    handlers: dict[RouteName, Handler] = {
-        "chat/completions": generation.chat,
-        "completions": generation.completions,
-        "models": catalog.all,
-        "model": catalog.one,
-        "embeddings": _not_available,
-        "moderations": _not_available,
-        "tokenize": tokenization.tokenize,
-        "detokenize": tokenization.detokenize,
-        "tokenizer_info": tokenization.info,
-        "live": health.live,
-        "ready": health.ready,
-        "health": health.details,
-        "metrics": metrics.show,
-        "openapi": lambda exchange: exchange.answer_json(document),
-    }
+    handlers = _handlers(config, gateway, metrics, clock=clock, monotonic=monotonic, new_id=new_id)
     door = Middleware(
         Door,
         doorkeeper=Doorkeeper(config.admin_key, is_metrics_public=config.metrics_public),

@@ -50,8 +50,9 @@ class BoundedHttp(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        was_in_headers = self._is_in_headers
         super().data_received(data)
-        if self._is_in_headers and not self.transport.is_closing():
+        if was_in_headers and self._is_in_headers and not self.transport.is_closing():
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("")

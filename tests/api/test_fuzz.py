@@ -129,7 +129,7 @@ OPERATIONS: list[tuple[str, list[str], set[str]]] = [
 def test_no_json_body_makes_a_500(path: str, names: list[str], required: set[str]) -> None:
     seen: set[int] = set()
 
-    @settings(max_examples=250)
+    @settings(max_examples=120)
     @given(bodies(names, required), st.frozensets(st.sampled_from(names), max_size=4))
     def run(body: dict[str, Any], keep: frozenset[str]) -> None:
         encoded = json.dumps(few(body, keep, required)).encode()
@@ -143,7 +143,7 @@ def test_no_json_body_makes_a_500(path: str, names: list[str], required: set[str
 def test_no_bytes_make_a_500(path: str) -> None:
     valid = b'{"model":"echo","prompt":"x","tokens":[1],"messages":[{"role":"user","content":"x"}],"stream":true}'
 
-    @settings(max_examples=150)
+    @settings(max_examples=80)
     @given(st.binary(max_size=60), st.integers(0, len(valid)), st.integers(0, 8))
     def run(noise: bytes, at: int, cut: int) -> None:
         asyncio.run(check(path, valid[:at] + noise + valid[at + cut :]))

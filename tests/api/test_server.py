@@ -175,6 +175,19 @@ async def test_pipelined_requests_are_answered_in_order_and_die_with_the_connect
         assert provider.num_open == 0
 
 
+async def test_a_large_body_before_the_next_headers_is_no_large_header(scripted: Any, config: Config) -> None:
+    _, provider = scripted(STARTED, *END)
+    async with serving(create_app(config, [provider])) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        second = request()
+        writer.write(request(prompt="x" * 200_000) + second[:20])
+        await read_until(reader, b'"usage"')
+        writer.write(second[20:])
+        await read_until(reader, b'"usage"')
+        assert len(provider.requests) == 2
+        writer.close()
+
+
 @pytest.mark.parametrize(
     "sent",
     [

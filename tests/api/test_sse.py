@@ -159,6 +159,7 @@ async def test_a_cancelled_task_stays_cancelled(scripted: Any) -> None:
     await asyncio.wait([task])
     assert task.cancelled()
     assert provider.num_open == 0
+    assert 'route="completions",status="503"} 1.0' in (await call("GET", "/metrics")).body.decode()
 
 
 async def test_leaving_after_the_end_is_no_leaving(scripted: Any) -> None:
