@@ -429,7 +429,7 @@ def _without(tensor: str) -> Callable[[Path], Path]:
 REFUSED: Mapping[str, Refused] = {
     "architecture": Refused(_with(architecture="gemma3"), ("gemma3", "llama", "qwen2", "qwen3")),
     "mixture-of-experts": Refused(_metadata_of(expert_count=8, expert_used_count=2), ("expert",)),
-    "iq4-nl": Refused(_tensor_type("IQ4_NL"), ("IQ4_NL", "blk.0.ffn_up.weight")),
+    "iq4-nl": Refused(_tensor_type("IQ4_NL"), ("IQ4_NL",)),
     "iq2-xxs": Refused(_tensor_type("IQ2_XXS"), ("IQ2_XXS",)),
     "tq1-0": Refused(_tensor_type("TQ1_0"), ("TQ1_0",)),
     "mxfp4": Refused(_tensor_type("MXFP4"), ("MXFP4",)),

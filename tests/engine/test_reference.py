@@ -1,7 +1,8 @@
 """The float64 reference gives what llama.cpp gives: the yardstick of the engine's tests is checked itself.
 
-The logits of llama.cpp were recorded by `scripts/record_reference.py`, with F32 weights and an F32 cache. It ignores the
-sliding window of `llama` files; that one was recorded from the same weights under an architecture where it does not.
+The logits of llama.cpp were recorded by `scripts/record_reference.py`, with F32 weights and an F32 cache. It ignores
+the sliding window of `llama` files; that one was recorded from the same weights under an architecture where it does
+not.
 """
 
 from __future__ import annotations
