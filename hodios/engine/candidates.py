@@ -133,7 +133,8 @@ def rank_bound(values: Values, rank: int) -> Values:
         return np.full(num_rows, LOWEST)
     maxima = values[:, : folds * width].reshape(num_rows, folds, width).max(axis=1)
     maxima.partition(width - rank, axis=1)
-    return np.maximum(maxima[:, width - rank], LOWEST)
+    bounds: Values = np.maximum(maxima[:, width - rank], LOWEST)
+    return bounds
 
 
 def folded_sum(values: Values) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Which tokens may come next: grammars of a request, compiled by llguidance. Refuses what it cannot honour or afford."""
+"""Which tokens may come next: grammars, compiled by llguidance. Refuses what it cannot honour or afford."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hodios.errors import InvalidRequest
 from hodios.types import Grammar
 
 _WHITESPACE = r"( |\n {0,32})"
-"""Between the parts of JSON: one space, or a new line and its indentation. No whitespace at all is foreign to small models
-and derails them; without a bound they may never stop writing it."""
+"""Between the parts of JSON: one space, or a new line and its indentation. Small models go astray where they may not
+write it at all, and may never stop writing it where it has no bound."""
 _MOST_CHARACTERS = {"json_object": 0, "json_schema": 131_072, "regex": 32_768, "lark": 32_768}
 _MOST_REMAINDERS = 20_000
 """The automaton of `multipleOf: n` has n states, and of several in `allOf` their least common multiple."""
@@ -134,9 +134,9 @@ class GrammarCompiler:
             Matcher(state).fill_mask(bitmask, 0)
         except GrammarFailure as failure:
             raise _refusal(grammar, str(failure)) from failure
-        for token in self._eos_ids:
-            bitmask[0, token // 32] &= ~np.int32(1 << token % 32) if token % 32 < 31 else np.int32(0x7FFFFFFF)
-        if not may_be_empty and not bitmask.any():
+        bits = np.unpackbits(bitmask.view(np.uint8), bitorder="little")
+        bits[self._eos_ids] = 0
+        if not may_be_empty and not bits.any():
             raise _refusal(grammar, "nothing matches it")
 
 

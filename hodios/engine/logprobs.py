@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hodios.engine.candidates import Values, above, folded_sum, rank_bound
+from hodios.engine.candidates import LOWEST, Values, above, folded_sum, rank_bound
 from hodios.engine.messages import TokenAlternatives
 
 _ROWS_AT_ONCE = 16
@@ -37,7 +37,8 @@ class Logprobs:
 
     def __init__(self, logits: Values, maxima: Values, nums_top: Sequence[int]) -> None:
         """`logits` [R, V] with `maxima` [R]; row i tells its `nums_top[i]` most likely tokens."""
-        self._shifted = logits - maxima[:, None]
+        with np.errstate(over="ignore"):
+            self._shifted = logits - maxima[:, None]
         self._log_total = np.log(folded_sum(np.exp(self._shifted))).astype(np.float32)
         self._tops = self._find_tops(nums_top)
 
@@ -52,12 +53,19 @@ class Logprobs:
         tops = []
         for row, (start, num_top) in enumerate(zip(starts.tolist(), nums_top, strict=True)):
             chosen = order[start : start + min(num_top, size)]
-            tops.append((columns[chosen].tolist(), (values[chosen] - self._log_total[row]).tolist()))
+            tops.append((columns[chosen].tolist(), self._finite(values[chosen] - self._log_total[row])))
         return tops
+
+    @staticmethod
+    def _finite(logprobs: Values) -> list[float]:
+        # JSON has no infinity, and logits that far apart are the only way to one.
+        finite: list[float] = np.maximum(logprobs, LOWEST).tolist()
+        return finite
 
     def alternatives(self, tokens: Sequence[int]) -> list[TokenAlternatives]:
         """For `tokens[i]` at row i, with the row's top list, whose last entry gives way to a token not among them."""
-        own = (self._shifted[np.arange(len(tokens)), np.asarray(tokens, np.intp)] - self._log_total).tolist()
+        shifted = self._shifted[np.arange(len(tokens)), np.asarray(tokens, np.intp)]
+        own = self._finite(shifted - self._log_total)
         answer = []
         for token, logprob, (top_ids, top_logprobs) in zip(tokens, own, self._tops, strict=True):
             if top_ids and token not in top_ids:

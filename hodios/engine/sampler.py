@@ -32,8 +32,8 @@ from hodios.engine.messages import TokenAlternatives
 __all__ = ["BadLogits", "Draw", "Drawn", "Sampler", "prompt_alternatives"]
 
 _BLOCK = 512
-_LEAST_TEMPERATURE = 1e-30
-"""Below it float32 has no room for quotients; all that such a temperature leaves is the maximum anyway."""
+_TEMPERATURES = (1e-30, 1e30)
+"""Beyond these float32 has no room for quotients, and the answer is the maximum, or chance, in any case."""
 
 
 class Drawn(NamedTuple):
@@ -152,7 +152,8 @@ def _below(target: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[n
 
 
 def _temperatures(draws: Sequence[Draw]) -> Values:
-    return np.array([max(draw.sampling.temperature, _LEAST_TEMPERATURE) for draw in draws], np.float32)
+    least, most = _TEMPERATURES
+    return np.array([min(max(draw.sampling.temperature, least), most) for draw in draws], np.float32)
 
 
 def _rank(draw: Draw, vocab_size: int) -> int:
