@@ -22,7 +22,9 @@ def _bench() -> None:
 
 @bench.command()
 def engine(
-    model: Annotated[str | None, typer.Option(help="The model to measure. [the first one served]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to measure. [the first one served]", show_default=False)
+    ] = None,
     streams: Annotated[str, typer.Option(help="Numbers of answers at the same time.")] = "1,8,16",
 ) -> None:
     """Measure prompt and answer speed of the running server, and print a table."""

@@ -29,16 +29,22 @@ _HISTORY_LINES = 1000
 
 def chat(
     message: Annotated[str | None, typer.Argument(help="One question to answer; without it, a conversation.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model to ask. [the first one served]")] = None,
-    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
-    url: Annotated[str | None, typer.Option(help="The server. [the one of the settings]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to ask. [the first one served]", show_default=False)
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
+    temperature: Annotated[float, typer.Option(help="How freely it answers, 0 to 2.")] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 1024,
+    url: Annotated[str | None, typer.Option(help="The server. [the one of the settings]", show_default=False)] = None,
 ) -> None:
     """Chat with a running server. What is piped in is one question."""
     # Imported here because the HTTP client would slow down every other command.
     from hodios.cli.conversation import Conversation
 
     config = load()
-    conversation = Conversation(url or server_url(config), known_key(config), system)
+    conversation = Conversation(
+        url or server_url(config), known_key(config), system, temperature=temperature, max_tokens=max_tokens
+    )
     conversation.choose(model)
     if message is None and not sys.stdin.isatty():
         message = sys.stdin.read().strip()

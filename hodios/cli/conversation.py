@@ -14,9 +14,11 @@ from hodios.providers.client import Client, Counts, ServedModel
 class Conversation:
     """The messages so far, and whom they are with."""
 
-    def __init__(self, url: str, key: str | None, system: str | None) -> None:
+    def __init__(self, url: str, key: str | None, system: str | None, **parameters: object) -> None:
+        """`parameters` are sent with every request."""
         self._url = url
         self._key = key
+        self._parameters = parameters
         self.model = ""
         self.begin(system)
 
@@ -74,7 +76,7 @@ class Conversation:
         first = None
         counts = Counts(0, 0)
         async with Client(self._url, self._key) as client:
-            async for piece in client.chat(self.model, self._messages):
+            async for piece in client.chat(self.model, self._messages, **self._parameters):
                 counts = piece.usage or counts
                 if piece.text:
                     first = first or time.monotonic()
