@@ -201,3 +201,31 @@ async def test_closing_the_client_ends_its_streams(path: Path) -> None:
             await client.wait_ready()
         await client.start()
         assert client.state == "closed"
+
+
+async def test_what_is_aborted_before_it_is_taken_is_never_seen(path: Path) -> None:
+    async with connected(path) as (client, _, connection):
+        outputs = client.generate(submit(client, n=2))
+        first = asyncio.ensure_future(anext(outputs))
+        request = await connection.receive()
+        await connection.send(step(Output(id=request.id, index=0, tokens=[5])))
+        await first
+        inbox = client._inboxes[request.id]
+        await connection.send(step(Output(id=request.id, index=1, tokens=[6])))
+        await until(lambda: bool(inbox.outputs))
+        client.abort(request.id, 1)
+        await connection.send(step(Output(id=request.id, index=0, tokens=[7], finish_reason="stop")))
+        assert [output.tokens for output in await collect(outputs)] == [[7]]
+
+
+async def test_an_answer_that_was_complete_survives_its_worker(path: Path) -> None:
+    async with connected(path) as (client, _, connection):
+        outputs = client.generate(submit(client))
+        first = asyncio.ensure_future(anext(outputs))
+        request = await connection.receive()
+        await connection.send(step(Output(id=request.id, index=0, tokens=[5])))
+        await first
+        await connection.send(step(Output(id=request.id, index=0, tokens=[6], finish_reason="stop")))
+        connection.close()
+        await until(lambda: client.restarts == 1)
+        assert [output.tokens for output in await collect(outputs)] == [[6]]
