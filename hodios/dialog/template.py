@@ -5,14 +5,16 @@ Renders as Hugging Face's `apply_chat_template` does. Knows no tokens but the na
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, Self
 
 from jinja2.exceptions import TemplateError
 
+from hodios.dialog.growth import MAX_CHARACTERS
 from hodios.dialog.messages import normalize
-from hodios.dialog.sandbox import MAX_CHARACTERS, ChatEnvironment
+from hodios.dialog.sandbox import ChatEnvironment
 from hodios.errors import InvalidRequest, UnsupportedModel, UnsupportedParameter
 
 _CHATML = (
@@ -66,13 +68,15 @@ class ChatTemplate:
         eos_token: str,
         clock: Callable[[], datetime],
         special_tokens: Mapping[str, str] | None = None,
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises `UnsupportedModel` for a template that does not compile. `special_tokens` are further ones, by the
-        names that templates use (`unk_token`, …)."""
+        names that templates use (`unk_token`, …). `clock` tells templates the date, `timer` ends endless ones."""
         self.source = source
         self._clock = clock
+        self._timer = timer
         self._special_tokens = {**(special_tokens or {}), "bos_token": bos_token, "eos_token": eos_token}
-        environment = ChatEnvironment(clock)
+        environment = ChatEnvironment(clock, timer)
         self._reserved = frozenset(
             {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
             | set(self._special_tokens)
@@ -156,7 +160,7 @@ class ChatTemplate:
         pieces = []
         length = 0
         try:
-            for piece in ChatEnvironment(self._clock).bind(self._code).generate(variables):
+            for piece in ChatEnvironment(self._clock, self._timer).bind(self._code).generate(variables):
                 pieces.append(piece)
                 length += len(piece)
                 if length > MAX_CHARACTERS:
