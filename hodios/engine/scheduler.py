@@ -208,9 +208,9 @@ class Scheduler:
     def fork(self, sequence: Sequence) -> list[Sequence]:
         """The other continuations of a leader whose prompt has been committed. They share all its blocks."""
         assert sequence.is_running, "only a running sequence is forked"
-        assert sequence.num_computed >= sequence.num_prompt, "the prompt is not computed yet"
+        assert sequence.num_computed == sequence.num_prompt, "it is forked when its prompt is computed and no later"
         group = sequence.group
-        siblings = [sequence.fork(index, self._pool.block_size) for index in group.unforked]
+        siblings = [sequence.fork(index) for index in group.unforked]
         group.unforked.clear()
         group.sequences += siblings
         for sibling in siblings:
@@ -319,9 +319,7 @@ class Scheduler:
         return any(
             other.is_prefill
             and not other.is_unscored  # that would take many small steps
-            and other.num_computed <= index * self._pool.block_size
             and other.keys[index + 1 : index + 2] == [key]
-            and (not sequence.is_seeded or other.num_exact == other.num_computed)
             for other in self._running
         )
 

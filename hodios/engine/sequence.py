@@ -138,12 +138,12 @@ class Sequence:
         for index in range(len(self.keys) - 1, num_blocks):
             self.keys.append(block_key(self.keys[-1], self.tokens[index * block_size : (index + 1) * block_size]))
 
-    def fork(self, index: int, block_size: int) -> Sequence:
+    def fork(self, index: int) -> Sequence:
         """A sibling with the same computed prompt. It lists the same blocks: the caller adds the references."""
         sibling = Sequence(self.group, index, self.tokens[: self.num_prompt])
-        sibling.num_computed = self.num_prompt
-        sibling.num_exact = min(self.num_exact, self.num_prompt)
-        sibling.blocks = self.blocks[: -(-self.num_prompt // block_size)]
-        sibling.num_registered = self.num_prompt // block_size
-        sibling.keys = self.keys[: sibling.num_registered + 1]
+        sibling.num_computed = self.num_computed
+        sibling.num_exact = self.num_exact
+        sibling.blocks = list(self.blocks)
+        sibling.num_registered = self.num_registered
+        sibling.keys = list(self.keys)
         return sibling

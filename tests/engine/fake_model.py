@@ -11,7 +11,7 @@ import random
 import zlib
 from typing import Any, NamedTuple
 
-from hodios.engine.kv_cache import BlockPool
+from hodios.engine.kv_cache import BlockPool, block_key, root_key
 from hodios.engine.messages import Submit
 from hodios.engine.scheduler import MAX_SCORED, Batch, Chunk, Scheduler
 from hodios.engine.sequence import Group, Sequence
@@ -114,7 +114,11 @@ class Loop:
         self.now_s += 1.0
         self._guess()
         has_work = self.scheduler.num_waiting + self.scheduler.num_running > 0
+        before = self._running()
         batch = self.scheduler.schedule(self.now_s)
+        made_way = [sequence.age for sequence in before if not sequence.is_running]
+        stayed = [sequence.age for sequence in before if sequence.is_running]
+        assert not (made_way and stayed) or min(made_way) > max(stayed), "an older sequence made way for a younger one"
         assert (batch is not None) == has_work, "work is left lying"
         self.pool.check()
         if batch is None:
@@ -128,18 +132,22 @@ class Loop:
         for chunk, cells in zip(batch.chunks, rows, strict=True):
             self._take(chunk, cells)
         self.pool.check()
+        self._check_keys()
         return batch
 
     # What the engine does
 
+    def _running(self) -> list[Sequence]:
+        return [each for group in self.scheduler.groups for each in group.sequences if each.is_running]
+
     def _guess(self) -> None:
-        for group in self.scheduler.groups:
-            for sequence in group.sequences:
-                if sequence.is_running and sequence.num_output:
-                    right = lone_answer(group.submit, sequence.index)[sequence.num_output :]
-                    num_right = self.rng.randint(0, self.drafts_up_to)
-                    wrong = [self.rng.randrange(VOCAB_SIZE) for _ in range(self.drafts_up_to)]
-                    sequence.drafts = (right[:num_right] + wrong)[: self.rng.randint(0, self.drafts_up_to)]
+        for sequence in self._running():
+            assert not sequence.drafts, "old guesses are left"
+            if sequence.num_output:
+                right = lone_answer(sequence.group.submit, sequence.index)[sequence.num_output :]
+                num_right = self.rng.randint(0, self.drafts_up_to)
+                wrong = [self.rng.randrange(VOCAB_SIZE) for _ in range(self.drafts_up_to)]
+                sequence.drafts = (right[:num_right] + wrong)[: self.rng.randint(0, self.drafts_up_to)]
 
     def _run(self, chunk: Chunk) -> list[Cell]:
         cell = self._cell(chunk.sequence, chunk.start - 1)
@@ -210,7 +218,7 @@ class Loop:
         chunks = batch.chunks
         assert batch.num_tokens == sum(len(chunk.tokens) for chunk in chunks) <= self.max_batch_tokens
         assert batch.num_tokens <= batch.padded_tokens in bucket_sizes(self.max_batch_tokens)
-        running = [each for group in self.scheduler.groups for each in group.sequences if each.is_running]
+        running = self._running()
         assert len(running) == self.scheduler.num_running
         assert sum(sequence.num_slots for sequence in running) <= self.max_sequences
         in_batch = [chunk.sequence for chunk in chunks]
@@ -226,6 +234,16 @@ class Loop:
         for chunk in chunks:
             (self._check_prefill if chunk.is_prefill else self._check_decode)(chunk)
             self._check_past(chunk, copied)
+
+    def _check_keys(self) -> None:
+        size = self.pool.block_size
+        for sequence in self._running():
+            key = root_key(sequence.group.submit.salt)
+            for index, known in enumerate(sequence.keys[1:]):
+                tokens = sequence.tokens[index * size : (index + 1) * size]
+                key = block_key(key, tokens)
+                assert key == known, "a sequence mistakes its own blocks"
+                assert len(tokens) == size, "a block has a key before it is full"
 
     def _written(self, chunk: Chunk) -> list[int]:
         size = self.pool.block_size
