@@ -148,7 +148,7 @@ class Scheduler:
 
     def abort(self, owner: object, id: int, index: int | None = None) -> None:
         """Drop a submission, or one continuation of it; their blocks are free on return. Unknown ones are ignored."""
-        group = self._groups.get((owner, id))
+        group = self.find(owner, id)
         if group is None:
             return
         if index in group.unforked:
@@ -314,14 +314,12 @@ class Scheduler:
         return True
 
     def _is_underway(self, sequence: Sequence, index: int) -> bool:
-        """Whether somebody is just computing the block that this sequence needs next: it is worth waiting for."""
+        """Whether somebody is just computing the block that this sequence needs next, so that it is worth waiting for.
+
+        Nobody waits for prompt log-probabilities and their small chunks: reusing nothing, they hash nothing ahead.
+        """
         key = sequence.keys[index + 1]
-        return any(
-            other.is_prefill
-            and not other.is_unscored  # that would take many small steps
-            and other.keys[index + 1 : index + 2] == [key]
-            for other in self._running
-        )
+        return any(other.is_prefill and other.keys[index + 1 : index + 2] == [key] for other in self._running)
 
     def _make_writable(self, sequence: Sequence, batch: Batch) -> bool:
         """A block of its own for the next token. False if the sequence was the youngest and had to make way itself."""
