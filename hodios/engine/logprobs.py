@@ -63,13 +63,16 @@ class Logprobs:
         return finite
 
     def alternatives(self, tokens: Sequence[int]) -> list[TokenAlternatives]:
-        """For `tokens[i]` at row i, with the row's top list, whose last entry gives way to a token not among them."""
+        """For `tokens[i]` at row i, with the row's top list, and one entry more where the token is not among them.
+
+        None gives way to it: whoever asks for one alternative asks whether the token is the likeliest.
+        """
         shifted = self._shifted[np.arange(len(tokens)), np.asarray(tokens, np.intp)]
         own = self._finite(shifted - self._log_total)
         answer = []
         for token, logprob, (top_ids, top_logprobs) in zip(tokens, own, self._tops, strict=True):
             if top_ids and token not in top_ids:
-                top_ids, top_logprobs = [*top_ids[:-1], token], [*top_logprobs[:-1], logprob]
+                top_ids, top_logprobs = [*top_ids, token], [*top_logprobs, logprob]
             answer.append(TokenAlternatives(token, logprob, top_ids, top_logprobs))
         return answer
 

@@ -69,7 +69,7 @@ class TokenAlternatives(Struct, frozen=True, array_like=True):
     logprob: float | None
     top_ids: list[int] = []
     top_logprobs: list[float] = []
-    """Most likely first; the chosen token is always among them."""
+    """Most likely first; the chosen token is always among them, if need be as one more than asked for."""
 
 
 class Output(Struct, frozen=True, tag=True, kw_only=True, omit_defaults=True):

@@ -212,10 +212,12 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr, flush=True)  # noqa: T201
         return EXIT_REFUSED
     logger.info("%s: %s, loaded in %.1f s", Path(options.model_path).name, hello.representation, hello.load_s)
-    worker = Worker(engine, hello, listen(Path(options.socket_path)), parsed.parent_fd)
+    socket_path = Path(options.socket_path)
+    worker = Worker(engine, hello, listen(socket_path), parsed.parent_fd)
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker.run([size for size in bucket_sizes(options.max_batch_tokens) if size > READY_ROWS], runner)
+    socket_path.unlink(missing_ok=True)
     return 0
 
 

@@ -354,8 +354,8 @@ def test_logprobs_are_of_the_untouched_distribution():
     true = logits[0] - math.log(np.exp(logits[0].astype(np.float64)).sum())
     assert drawn.token == drawn.logprobs.token_id == 0
     assert drawn.logprobs.logprob == pytest.approx(true[0], abs=1e-6)
-    assert drawn.logprobs.top_ids == [3, 0]
-    assert drawn.logprobs.top_logprobs == pytest.approx([true[3], true[0]], abs=1e-6)
+    assert drawn.logprobs.top_ids == [3, 2, 0]
+    assert drawn.logprobs.top_logprobs == pytest.approx([true[3], true[2], true[0]], abs=1e-6)
 
 
 def test_the_smallest_cases():
