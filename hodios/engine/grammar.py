@@ -15,6 +15,7 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
+from hodios.engine.trial import ends_in_time, parser_limits
 from hodios.errors import InvalidRequest
 from hodios.types import Grammar
 
@@ -24,6 +25,8 @@ write it at all, and may never stop writing it where it has no bound."""
 _MOST_CHARACTERS = {"json_object": 0, "json_schema": 131_072, "regex": 32_768, "lark": 32_768}
 _MOST_REMAINDERS = 20_000
 """The automaton of `multipleOf: n` has n states, and of several in `allOf` their least common multiple."""
+_MOST_AT_ONCE = 8
+"""Intersections of regular expressions that surely compile in milliseconds; each more doubles the time."""
 _MOST_KEPT = 64
 
 
@@ -92,17 +95,6 @@ class GrammarCompiler:
         # Takes a third of a second and much memory, which many an engine never needs.
         return llguidance.LLTokenizer(self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_ids)
 
-    @cached_property
-    def _limits(self) -> Any:
-        # Five times tighter than the defaults where those let one step take most of a second.
-        return llguidance.LLParserLimits(
-            step_lexer_fuel=50_000,
-            step_max_items=20_000,
-            max_lexer_states=20_000,
-            max_grammar_size=100_000,
-            verbose_errors=False,
-        )
-
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where."""
         prototype = self._kept.get(grammar)
@@ -118,38 +110,33 @@ class GrammarCompiler:
         most = _MOST_CHARACTERS[grammar.kind]
         if len(grammar.source) > most:
             raise _refusal(grammar, f"it has {len(grammar.source)} characters, the most are {most}")
-        try:
-            state = llguidance.LLMatcher(self._tokenizer, _translate(grammar), limits=self._limits, log_level=0)
-        except ValueError as error:
-            raise _refusal(grammar, str(error)) from error
+        translated = _translate(grammar)
+        if _may_explode(grammar, translated) and not ends_in_time(translated):
+            raise _refusal(grammar, "it is too complex: too many patterns hold at once")
+        state = llguidance.LLMatcher(self._tokenizer, translated, limits=parser_limits(), log_level=0)
         if state.is_error():
             raise _refusal(grammar, state.get_error())
         self._check_start(grammar, state)
         return state
 
     def _check_start(self, grammar: Grammar, state: Any) -> None:
-        bitmask = np.zeros((1, (self._vocab_size + 31) // 32), np.int32)
-        may_be_empty = state.is_accepting()
         try:
-            Matcher(state).fill_mask(bitmask, 0)
+            Matcher(state).fill_mask(np.empty((1, (self._vocab_size + 31) // 32), np.int32), 0)
         except GrammarFailure as failure:
-            raise _refusal(grammar, str(failure)) from failure
-        bits = np.unpackbits(bitmask.view(np.uint8), bitorder="little")
-        bits[self._eos_ids] = 0
-        if not may_be_empty and not bits.any():
-            raise _refusal(grammar, "nothing matches it")
+            reason = "nothing matches it" if "NoExtension" in str(failure) else str(failure)
+            raise _refusal(grammar, reason) from failure
 
 
 def _translate(grammar: Grammar) -> str:
-    """The grammar as llguidance reads it. Raises InvalidRequest and ValueError."""
+    """The grammar as llguidance reads it. Raises InvalidRequest."""
     translated: str
     match grammar.kind:
         case "json_object":
-            translated = _translate_schema('{"type":"object"}')
+            translated = _translate_schema(grammar, '{"type":"object"}')
         case "json_schema":
             schema = _normalised(grammar)
             _check_remainders(grammar, schema)
-            translated = _translate_schema(schema)
+            translated = _translate_schema(grammar, schema)
         case "regex":
             translated = llguidance.LLMatcher.grammar_from_regex(grammar.source)
         case "lark":
@@ -158,9 +145,12 @@ def _translate(grammar: Grammar) -> str:
     return translated
 
 
-def _translate_schema(schema: str) -> str:
+def _translate_schema(grammar: Grammar, schema: str) -> str:
     overrides = {"whitespace_pattern": _WHITESPACE}
-    translated: str = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=overrides)
+    try:
+        translated: str = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=overrides)
+    except ValueError as error:
+        raise _refusal(grammar, str(error)) from error
     return translated
 
 
@@ -178,6 +168,19 @@ def _normalised(grammar: Grammar) -> str:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _may_explode(grammar: Grammar, translated: str) -> bool:
+    """Whether so many regular expressions may have to hold at once that compiling could take exponential time."""
+    match grammar.kind:
+        case "lark":
+            return "%json" in translated or translated.count("&") + translated.count("~") > _MOST_AT_ONCE
+        case "json_schema":
+            num_patterns = len(re.findall(r'"(?:pattern|format)":', translated))
+            combines = re.search(r'"(?:allOf|anyOf|oneOf|\$ref)":', translated) is not None
+            return '"patternProperties":' in translated or (combines and num_patterns > _MOST_AT_ONCE)
+        case _:
+            return False
 
 
 def _check_remainders(grammar: Grammar, text: str) -> None:
