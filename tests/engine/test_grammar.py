@@ -5,6 +5,7 @@ import json
 import random
 import re
 
+import gguf
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -308,3 +309,36 @@ def test_a_bitmask_of_the_wrong_shape_is_refused(compiler):
         matcher.fill_mask(np.zeros((2, 10), np.int64), 0)
     with pytest.raises(ValueError, match="buffer"):
         matcher.fill_mask(np.zeros((2, 5), np.int32), 0)
+
+
+@pytest.fixture(scope="module")
+def starter_compiler(starter_model_path) -> tuple[Tokenizer, GrammarCompiler]:
+    fields = gguf.GGUFReader(starter_model_path).fields
+    tokens, merges, types = (fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "merges", "token_type"))
+    vocab = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(merge.split(" ", 1)) for merge in merges]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [token for token, kind in zip(tokens, types, strict=True) if kind == gguf.TokenType.CONTROL]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    end = vocab["<|im_end|>"]
+    return tokenizer, GrammarCompiler(tokenizer.to_str(), vocab_size=len(tokens) + 64, eos_ids=[end])
+
+
+def test_the_starter_models_own_tokens_follow_a_schema(starter_compiler):
+    tokenizer, compiler = starter_compiler
+    matcher = compiler.compile(Grammar("json_schema", json.dumps(PERSON)))
+    text = '{"name": "Zoë", "age": 42, "tags": ["a"]}'
+    bitmask = np.zeros((1, (tokenizer.get_vocab_size() + 64 + 31) // 32), np.int32)
+    for token in tokenizer.encode(text).ids:
+        matcher.fill_mask(bitmask, 0)
+        allowed = np.unpackbits(bitmask.view(np.uint8), bitorder="little")
+        assert allowed[token]
+        assert not allowed[tokenizer.get_vocab_size() :].any()
+        matcher.accept(token)
+    assert matcher.is_finished
+    forced = compiler.compile(Grammar("regex", "the quick brown (fox|dog)")).forced_tokens()
+    assert "the quick brown".startswith(tokenizer.decode(forced))
+    assert len(forced) >= 2
