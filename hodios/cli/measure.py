@@ -10,7 +10,7 @@ from hodios.cli.console import stderr
 from hodios.errors import SetupError
 from hodios.providers.client import Client, Counts
 
-_PREFILL_TOKENS = 1024
+_PREFILL_WORDS = 512
 _ANSWER_TOKENS = 128
 
 
@@ -25,7 +25,7 @@ async def measure(url: str, key: str | None, model: str | None, streams: list[in
         name = model or served[0].id
         stderr().print(f"Measuring {name} at {url}; other requests would be measured with it", style="dim")
         await _answer(client, name, _prompt(source, 16), 16)
-        num_prompt, elapsed_s = await _together(client, name, [_prompt(source, _PREFILL_TOKENS)], 1)
+        num_prompt, elapsed_s = await _together(client, name, [_prompt(source, _PREFILL_WORDS)], 1)
         rows = [("prompt", num_prompt.prompt_tokens, elapsed_s)]
         for count in streams:
             prompts = [_prompt(source, 16) for _ in range(count)]
@@ -34,12 +34,12 @@ async def measure(url: str, key: str | None, model: str | None, streams: list[in
     return rows
 
 
-def _prompt(source: random.Random, num_tokens: int) -> list[int]:
-    """Token ids that every vocabulary has, past the control tokens that open most of them."""
-    return [source.randrange(300, 5000) for _ in range(num_tokens)]
+def _prompt(source: random.Random, num_words: int) -> str:
+    """Words that no prompt before had, each of two tokens or so."""
+    return " ".join("".join(source.choices("aeinorst", k=4)) for _ in range(num_words))
 
 
-async def _together(client: Client, model: str, prompts: list[list[int]], max_tokens: int) -> tuple[Counts, float]:
+async def _together(client: Client, model: str, prompts: list[str], max_tokens: int) -> tuple[Counts, float]:
     """All tokens, and the seconds until the last answer was complete."""
     began = time.monotonic()
     answers = await asyncio.gather(*(_answer(client, model, prompt, max_tokens) for prompt in prompts))
@@ -48,7 +48,7 @@ async def _together(client: Client, model: str, prompts: list[list[int]], max_to
     return total, elapsed_s
 
 
-async def _answer(client: Client, model: str, prompt: list[int], max_tokens: int) -> Counts:
+async def _answer(client: Client, model: str, prompt: str, max_tokens: int) -> Counts:
     counts = Counts(0, 0)
     async for piece in client.complete(model, prompt, max_tokens=max_tokens, ignore_eos=True, temperature=1.0):
         counts = piece.usage or counts

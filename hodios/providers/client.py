@@ -97,7 +97,7 @@ class Client:
     def chat(self, model: str, messages: list[dict[str, str]], **parameters: object) -> AsyncIterator[Piece]:
         return self._stream("/v1/chat/completions", {"model": model, "messages": messages, **parameters})
 
-    def complete(self, model: str, prompt: str | list[int], **parameters: object) -> AsyncIterator[Piece]:
+    def complete(self, model: str, prompt: str, **parameters: object) -> AsyncIterator[Piece]:
         return self._stream("/v1/completions", {"model": model, "prompt": prompt, **parameters})
 
     async def _stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Piece]:
