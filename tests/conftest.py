@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import HealthCheck, settings
 from hodios.providers.starter import fetch_starter, verify_starter
 
 REPOSITORY = Path(__file__).parent.parent
+sys.path.append(str(REPOSITORY / "tests"))
+
+from live_server import LiveServer, start  # noqa: E402 - it lies beside this file
 
 # Derandomized, so that a run says the same wherever it runs; without a deadline, because cores are shared.
 settings.register_profile(
@@ -68,3 +73,27 @@ def hodios_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HODIOS_HOME", str(home))
     monkeypatch.chdir(tmp_path)
     return home
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    cache_home: Path, starter_model_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., LiveServer]]:
+    """Starts `hodios serve` on a free port; keywords are settings, as HODIOS_*. All are stopped at the end."""
+    servers = []
+
+    def begin(**settings: str) -> LiveServer:
+        server = start(cache_home, tmp_path_factory.mktemp("server") / "log.txt", **settings)
+        servers.append(server)
+        return server
+
+    yield begin
+    for server in servers:
+        if server.process.poll() is None:
+            assert server.stop() == 0, server.told()
+
+
+@pytest.fixture(scope="session")
+def live_server(start_server: Callable[..., LiveServer]) -> LiveServer:
+    """One for all tests that leave it as it is, with default settings."""
+    return start_server()

@@ -1,0 +1,59 @@
+"""Other people's programs: where they come from, and a relay that keeps what the server told them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+
+OPENAI_MAJOR = "6"
+"""The last one that Debian's Node.js runs."""
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str, str], str]:
+    """`program(name, package)`: its path, installed from Debian's packages where it is missing and that may be done."""
+
+    def find(name: str, package: str) -> str:
+        path = shutil.which(name)
+        if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
+            for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+                subprocess.run(["apt-get", *command], capture_output=True, check=False)
+            path = shutil.which(name)
+        if path is None:
+            pytest.fail(f"{name} is missing. Run as root: apt-get update && apt-get install -y {package}")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def node(program: Callable[[str, str], str]) -> str:
+    return program("node", "nodejs")
+
+
+@pytest.fixture(scope="session")
+def node_folder(repository: Path, node: str, program: Callable[[str, str], str]) -> Path:
+    """A folder whose node_modules has OpenAI's JavaScript client."""
+    folder = repository / ".cache" / f"node-openai-{OPENAI_MAJOR}"
+    if not folder.is_dir():
+        folder.parent.mkdir(exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix="node-", dir=folder.parent))
+        command = [program("npm", "npm"), "install", "--no-audit", "--no-fund", f"openai@{OPENAI_MAJOR}"]
+        installed = subprocess.run([*command, "--prefix", unfinished], capture_output=True, text=True, check=False)
+        if installed.returncode:
+            pytest.fail(f"{' '.join(command)} failed: {installed.stderr}")
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another run of the tests was faster.
+            shutil.rmtree(unfinished)
+    return folder
