@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,21 @@ def starter_model_path(cache_home: Path) -> Path:
     path = fetch_starter(cache_home, progress=lambda name, done, total: None)
     verify_starter(cache_home)
     return path
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str, str], str]:
+    """`need(program, package)`: the program's path; installs Debian's package where that is allowed, else fails."""
+
+    def find(program: str, package: str) -> str:
+        found = subprocess.run(
+            [REPOSITORY / "scripts" / "need", program, package], capture_output=True, text=True, check=False
+        )
+        if found.returncode:
+            pytest.fail(found.stderr.strip())
+        return found.stdout.strip()
+
+    return find
 
 
 @pytest.fixture
