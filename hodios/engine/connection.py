@@ -41,7 +41,7 @@ class Connection:
         try:
             while (frame := self._next_frame()) is not None:
                 messages.append(decoder.decode(frame))
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             logger.error("dropping a client that sent an unreadable frame: %s", error)
             self.is_lost = True
         return messages

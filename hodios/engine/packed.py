@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from hodios.engine import weights
 from hodios.engine.gguf import GGUFFile, open_model
 from hodios.engine.weights import PACK_VERSION, Weights
-from hodios.errors import NotEnoughMemory
+from hodios.engine.whole_folder import make_whole
+from hodios.errors import NotEnoughMemory, SetupError
 
 HASH_CHUNK_BYTES = 1 << 20
 
 
 def open_weights(model_path: Path, cache_folder: Path, *, is_exact: bool) -> Weights:
     """The model's weights in the given mode, packed first where they are not yet. Raises SetupError."""
-    folder = cache_folder / f"{'exact' if is_exact else 'fast'}-{PACK_VERSION}"
+    mode = "exact" if is_exact else "fast"
+    folder = cache_folder / f"{mode}-{PACK_VERSION}"
     if not folder.is_dir():
-        _pack_into(folder, open_model(model_path), is_exact)
-    return weights.load(folder)
-
-
-def _pack_into(folder: Path, model: GGUFFile, is_exact: bool) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk(folder.parent, weights.packed_bytes(model, is_exact=is_exact))
-    unfinished = Path(tempfile.mkdtemp(prefix=".packing-", dir=folder.parent))
+        try:
+            make_whole(folder, lambda unfinished: _pack(open_model(model_path), unfinished, is_exact))
+        except OSError as error:
+            raise SetupError(f"The weights of {model_path.name} cannot be packed into {folder}: {error}") from error
+        _remove_other_versions(folder, mode)
     try:
-        weights.pack(model, unfinished, is_exact=is_exact, weights_hash=content_hash(model.paths))
-        # Another worker may have packed the same in the meantime; then theirs is as good.
-        with contextlib.suppress(OSError):
-            os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return weights.load(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"The packed weights in {folder} are damaged ({error}). Delete that folder: it will be made anew."
+        ) from error
+
+
+def _pack(model: GGUFFile, unfinished: Path, is_exact: bool) -> None:
+    _check_disk(unfinished, weights.packed_bytes(model, is_exact=is_exact))
+    weights.pack(model, unfinished, is_exact=is_exact, weights_hash=content_hash(model.paths))
+
+
+def _remove_other_versions(folder: Path, mode: str) -> None:
+    """What no engine of this version would read. An engine that still has it mapped keeps it until it ends."""
+    for other in folder.parent.iterdir():
+        if other != folder and re.fullmatch(rf"{mode}-\d+", other.name):
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def content_hash(paths: tuple[Path, ...]) -> str:
@@ -52,6 +60,6 @@ def _check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise NotEnoughMemory(
-            f"Packing the weights needs {needed / 2**30:.1f} GiB on the disk of {folder}, which has "
+            f"Packing the weights needs {needed / 2**30:.1f} GiB on the disk of {folder.parent}, which has "
             f"{free / 2**30:.1f} GiB left. Free some, or put HODIOS_HOME on another disk."
         )

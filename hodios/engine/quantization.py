@@ -57,6 +57,11 @@ def is_quantized(kind: str) -> bool:
     return kind in _FORMATS
 
 
+def is_four_bit(kind: str) -> bool:
+    """Whether a matrix of this type is held in 4-bit codes where its groups are kept."""
+    return kind in _FORMATS and _FORMATS[kind][1] <= 4
+
+
 def _half(data: Bytes) -> Floats:
     return np.ascontiguousarray(data).view(np.float16).astype(np.float32)
 

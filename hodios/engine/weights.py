@@ -7,8 +7,9 @@ bandwidth decides. Exact: the file's own codes, scales and minimums, nothing rou
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hodios.engine.gguf import Architecture, GGUFFile, Rope, Tensor
-from hodios.engine.quantization import Grouped, group_codes, is_quantized
+from hodios.engine.quantization import Grouped, group_codes, is_four_bit, is_quantized
+from hodios.engine.whole_folder import write_durably
 
 PACK_VERSION = 1
 LARGE_PARAMETERS = 1_000_000_000
@@ -62,6 +64,11 @@ class Matrix:
         return int(self.codes.shape[1]) * (2 if self.is_four_bit else 1)
 
     @property
+    def group(self) -> int:
+        """Columns that share a scale."""
+        return self.columns // int(self.scales.shape[1]) if self.scales is not None else self.columns
+
+    @property
     def label(self) -> str:
         if self.scales is None:
             return "bf16" if self.is_bfloat16 else str(self.codes.dtype).replace("float", "f")
@@ -101,6 +108,8 @@ def pack(model: GGUFFile, folder: Path, *, is_exact: bool, weights_hash: str) ->
         for name, parts in _matrices(model, is_exact):
             index[name] = [{role: _write(out, array) for role, array in _roles(part)} for part in parts]
         vectors = {name: _write(out, array) for name, array in _vectors(model)}
+        out.flush()
+        os.fsync(out.fileno())
     document = {
         "version": PACK_VERSION,
         "architecture": asdict(model.architecture),
@@ -109,7 +118,7 @@ def pack(model: GGUFFile, folder: Path, *, is_exact: bool, weights_hash: str) ->
         "matrices": index,
         "vectors": vectors,
     }
-    (folder / "weights.json").write_text(json.dumps(document))
+    write_durably(folder / "weights.json", json.dumps(document).encode())
 
 
 def load(folder: Path) -> Weights:
@@ -128,25 +137,29 @@ def load(folder: Path) -> Weights:
 
 
 def packed_bytes(model: GGUFFile, *, is_exact: bool) -> int:
-    """How large `weights.bin` will be, within a few percent."""
-    total = 0
+    """How large `weights.bin` will be, but for the padding between arrays."""
+    total = sum(4 * tensor.shape[0] for tensor in model.tensors.values() if len(tensor.shape) == 1)
     keeps_groups = _keeps_groups(model, is_exact)
-    for tensor in model.tensors.values():
-        size = int(np.prod(tensor.shape))
+    for name, tensor in model.tensors.items():
         if len(tensor.shape) == 1:
-            total += 4 * size
-        elif keeps_groups and is_quantized(tensor.type):
-            total += size * (5 if tensor.type in _FOUR_BIT else 9) // 8 + size // 8
-        else:
-            total += size * (1 if not is_exact else 4 if tensor.type == "F32" else 2)
+            continue
+        rows, columns = tensor.shape
+        row = _represent(replace(tensor, shape=(1, columns), data=tensor.data[:1]), keeps_groups, is_exact)
+        held = [_unpacked(row)] if name == "token_embd.weight" else [_pack_codes(row)]
+        if name == "token_embd.weight" and _needs_own_head(model, keeps_groups):
+            held.append(_pack_codes(row))
+        total += rows * sum(array.nbytes for matrix in held for _, array in _roles(matrix))
     return total
-
-
-_FOUR_BIT = ("Q4_0", "Q4_1", "Q2_K", "Q3_K", "Q4_K")
 
 
 def _keeps_groups(model: GGUFFile, is_exact: bool) -> bool:
     return is_exact or model.num_parameters >= LARGE_PARAMETERS
+
+
+def _needs_own_head(model: GGUFFile, keeps_groups: bool) -> bool:
+    """Rows are looked up in bytes, but a tied 4-bit head is multiplied by its packed codes."""
+    codes = model.tensors["token_embd.weight"]
+    return model.architecture.is_tied and keeps_groups and is_four_bit(codes.type)
 
 
 def _matrices(model: GGUFFile, is_exact: bool) -> Iterator[tuple[str, list[Matrix]]]:
@@ -162,7 +175,7 @@ def _matrices(model: GGUFFile, is_exact: bool) -> Iterator[tuple[str, list[Matri
             yield f"blk.{layer}.{name}", _fuse(parts)
     if not arch.is_tied:
         yield "output", [_pack_codes(_represent(tensors["output.weight"], keeps_groups, is_exact))]
-    elif any(tensors["token_embd.weight"].type == kind for kind in _FOUR_BIT) and keeps_groups:
+    elif _needs_own_head(model, keeps_groups):
         yield "output", [_pack_codes(_represent(tensors["token_embd.weight"], keeps_groups, is_exact))]
 
 
