@@ -58,9 +58,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote; raises `UnsupportedModel` for anything else."""
+        """Reads what `save` wrote; raises `UnsupportedModel` for anything else, and where nothing is."""
         try:
             saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        except OSError as error:
+            raise UnsupportedModel(f"{path} cannot be read ({error.strerror}); start again to have it made") from error
         except msgspec.MsgspecError as error:
             raise UnsupportedModel(f"{path} is no saved tokenizer ({error}); delete it to have it made anew") from error
         if saved.format != _FORMAT:
@@ -92,8 +94,8 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of a whole sequence from its start: for every text, `decode(encode(text))` is `text` again as long
-        as it holds no special tokens. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of a whole sequence from its start: `decode(encode(text))` is `text` again where it holds no special
+        tokens, and no bytes that a byte-level vocabulary left out. Bytes that are no UTF-8 become U+FFFD."""
         detokenizer = self.detokenizer(skip_special=skip_special, at_start=True)
         return detokenizer.push(ids) + detokenizer.flush()
 

@@ -112,11 +112,16 @@ def _token_types(metadata: Mapping[str, object], texts: Sequence[str]) -> list[i
             token_id = _special_id(metadata, name, len(texts))
             if token_id is not None:
                 types[token_id] = CONTROL
-    # Converters often mark the ends of turns as user-defined; as text they would leak into answers.
-    return [
+    # Converters often take ends for text or for user-defined tokens; as such they would show in answers.
+    types = [
         CONTROL if kind == USER_DEFINED and text in _END_NAMES else kind
         for kind, text in zip(types, texts, strict=True)
     ]
+    for name in ("eos", "eot", "eom"):
+        token_id = _special_id(metadata, name, len(texts))
+        if token_id is not None:
+            types[token_id] = CONTROL
+    return types
 
 
 def _special_id(metadata: Mapping[str, object], name: str, size: int) -> int | None:

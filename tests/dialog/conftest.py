@@ -1,0 +1,105 @@
+"""Vocabularies, expected tokens and chat templates that others wrote: from llama.cpp's sources, as PyPI has them."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from hodios.dialog.tokenizer import Tokenizer
+
+SOURCES = "llama-cpp-python==0.3.36"
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_models(repository: Path) -> Path:
+    """The folder `models` of llama.cpp, downloaded once into the checkout's cache."""
+    home = repository / ".cache" / SOURCES
+    models = home / "models"
+    if not models.is_dir():
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        archive = _download(home)
+        partial = home / "partial"
+        with tarfile.open(archive) as sources:
+            for member in sources:
+                _, found, name = member.name.partition("/vendor/llama.cpp/models/")
+                if found and member.isfile():
+                    member.name = name
+                    sources.extract(member, partial, filter="data")
+        archive.unlink()
+        partial.rename(models)
+    return models
+
+
+def _download(home: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python"]
+    result = subprocess.run([*command, "--dest", str(home), SOURCES], capture_output=True, text=True, check=False)
+    archives = list(home.glob("*.tar.gz"))
+    if result.returncode or not archives:
+        pytest.fail(f"the tokenizer tests need the sources of {SOURCES}, and pip cannot fetch them:\n{result.stderr}")
+    return archives[0]
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a GGUF file. The `gguf` package reads it too, but takes seconds for large vocabularies."""
+    with path.open("rb") as file:
+        magic, version, _, num_keys = struct.unpack("<4sIQQ", file.read(24))
+        assert (magic, version) in {(b"GGUF", 2), (b"GGUF", 3)}
+        return {_read(file, STRING): _read(file, struct.unpack("<I", file.read(4))[0]) for _ in range(num_keys)}
+
+
+def _read(file: BinaryIO, kind: int) -> Any:
+    if kind == STRING:
+        return file.read(struct.unpack("<Q", file.read(8))[0]).decode()
+    if kind == ARRAY:
+        kind, length = struct.unpack("<IQ", file.read(12))
+        if kind in NUMBERS:
+            form = f"<{length}{NUMBERS[kind]}"
+            return list(struct.unpack(form, file.read(struct.calcsize(form))))
+        return [_read(file, kind) for _ in range(length)]
+    form = f"<{NUMBERS[kind]}"
+    return struct.unpack(form, file.read(struct.calcsize(form)))[0]
+
+
+@pytest.fixture(scope="session")
+def vocabulary_metadata(llama_cpp_models: Path, starter_model_path: Path) -> Callable[[str], dict[str, Any]]:
+    """By the name that llama.cpp gives a vocabulary, or "starter": the metadata of its GGUF file."""
+
+    @cache
+    def read(name: str) -> dict[str, Any]:
+        path = starter_model_path if name == "starter" else llama_cpp_models / f"ggml-vocab-{name}.gguf"
+        return read_metadata(path)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of(vocabulary_metadata: Callable[[str], dict[str, Any]]) -> Callable[[str], Tokenizer]:
+    @cache
+    def build(name: str) -> Tokenizer:
+        return Tokenizer.from_gguf(vocabulary_metadata(name))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def starter(tokenizer_of: Callable[[str], Tokenizer]) -> Tokenizer:
+    """Byte-level BPE, of the model that comes with the program."""
+    return tokenizer_of("starter")
+
+
+@pytest.fixture(scope="session")
+def llama2(tokenizer_of: Callable[[str], Tokenizer]) -> Tokenizer:
+    """SentencePiece BPE."""
+    return tokenizer_of("llama-spm")
