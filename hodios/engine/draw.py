@@ -87,11 +87,13 @@ class Draw:
                 )
         self._banned = np.array([token for token, bias in biases.items() if bias <= _BAN], np.int64)
         self._selected = np.array([token for token, bias in biases.items() if bias >= _SELECT], np.int64)
-        added = {token: bias for token, bias in biases.items() if bias > _BAN and bias != 0.0}
+        # Selected tokens only compete with each other, and adding 100 would cost them digits.
+        moves = {token: bias - _SELECT if bias >= _SELECT else bias for token, bias in biases.items() if bias > _BAN}
+        added = {token: move for token, move in moves.items() if move != 0.0}
         self.biased_ids = np.array(list(added), np.int64)
         """[biased] the tokens whose logits are moved."""
         self.biases = np.array(list(added.values()), np.float32)
-        """[biased] by how much."""
+        """[biased] by how much; of selected tokens what exceeds the least such bias."""
 
     def _set_counts(self, prompt: Sequence[int], vocab_size: int) -> None:
         sampling = self.sampling
