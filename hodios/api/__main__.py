@@ -42,7 +42,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("models", nargs="*")
     parsed = parser.parse_args(arguments)
     settings = config.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
+    # What libraries say of their own start and end is nobody's concern.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("hodios").setLevel(settings.log_level.upper())
     models = [msgspec.json.decode(model, type=Prepared) for model in parsed.models]
     uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd))
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hodios.engine.drafts import PromptLookup
-from hodios.engine.grammar import GrammarCompiler, GrammarFailure
+from hodios.engine.grammar import GrammarCompiler, GrammarFailure, Matcher
 from hodios.engine.kv_cache import BlockPool
 from hodios.engine.messages import Refused, Stats, Submit, TokenAlternatives
 from hodios.engine.outputs import Outputs, Told
@@ -22,6 +22,7 @@ from hodios.engine.scheduler import Batch, Chunk, QueueFull, Scheduler, Unservab
 from hodios.engine.sequence import Group
 from hodios.engine.sequence import Sequence as Continuation
 from hodios.errors import InvalidRequest
+from hodios.types import Grammar
 
 Logits = NDArray[np.float32]
 
@@ -85,11 +86,12 @@ class Engine:
         pool: BlockPool,
         *,
         vocab_size: int,
-        grammars: GrammarCompiler,
+        grammars: GrammarCompiler | None,
         rng: np.random.Generator,
         speculates: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`grammars` is None for a model without end tokens: no grammar could end, so requests with one are refused."""
         self._model = model
         self._scheduler = scheduler
         self._pool = pool
@@ -176,11 +178,20 @@ class Engine:
             vocab_size=self._vocab_size,
             index=index,
             rng=self._rng,
-            matcher=None if submit.grammar is None else self._grammars.compile(submit.grammar),
+            matcher=None if submit.grammar is None else self._matcher(submit.grammar),
         )
         guesses = self._speculates and sampling.seed is None and submit.grammar is None
         lookup = PromptLookup(submit.prompt) if guesses else None
         return Voice(draw, lookup, frozenset(ends) | frozenset(sampling.stop_token_ids))
+
+    def _matcher(self, grammar: Grammar) -> Matcher:
+        if self._grammars is None:
+            raise InvalidRequest(
+                "this model has no end-of-sequence token, so an answer in a grammar could not end; ask without "
+                "response_format",
+                param="response_format",
+            )
+        return self._grammars.compile(grammar)
 
     def _sample(self, batch: Batch, logits: Logits) -> list[Told]:
         """Take each chunk's rows to its sequence: prompt log-probabilities, then new tokens."""
@@ -212,6 +223,7 @@ class Engine:
         first = chunk.end - chunk.num_logits
         alternatives = outputs.of(sequence).prompt_logprobs
         if first == 0:
+            outputs.of(sequence).is_first = True
             alternatives.append(TokenAlternatives(sequence.tokens[0], None))
         known = sequence.tokens[first + 1 : min(chunk.end + 1, sequence.num_prompt)]
         alternatives += prompt_alternatives(logits[: len(known)], known, submit.prompt_logprobs)
@@ -225,7 +237,7 @@ class Engine:
         for member in family:
             if not member.num_output:
                 member.draw = self._voice(submit, member.index)
-                outputs.of(member).is_first = True
+                outputs.of(member).is_first |= not member.needs_prompt_logprobs
         if submit.max_tokens == 0:
             for member in family:
                 self._end(member, outputs, "length")

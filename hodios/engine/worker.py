@@ -68,10 +68,11 @@ class Worker:
     def run(self, idle_work: list[int], warm_up: Runner) -> None:
         """Until told to stop. While nothing is asked for, the row counts of `idle_work` are warmed up one by one."""
         while not self._is_stopping:
-            is_idle = self._engine.is_idle
-            self._poll(0.0 if not is_idle or idle_work else STATS_EVERY_S)
+            is_busy = bool(idle_work) or not self._engine.is_idle
+            self._poll(0.0 if is_busy else self._stats_due_in_s())
             if not self._engine.is_idle:
-                self._told = self._engine.step(self._tell)
+                told = self._engine.step(self._tell)
+                self._told += told
             elif idle_work:
                 warm_up.warm_up([idle_work.pop(0)])
             if self._engine.is_idle:
@@ -79,7 +80,12 @@ class Worker:
         for connection in self._connections:
             connection.socket.close()
 
+    def _stats_due_in_s(self) -> float:
+        return max(0.0, self._told_stats_s + STATS_EVERY_S - time.monotonic())
+
     def _poll(self, timeout_s: float) -> None:
+        for connection in self._connections:
+            self._watch(connection)
         for key, _ in self._selector.select(timeout_s):
             key.data()
         for connection in [each for each in self._connections if each.is_lost]:
@@ -93,13 +99,21 @@ class Worker:
         sock.setblocking(False)
         connection = Connection(sock)
         self._connections.append(connection)
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(connection))
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(connection))
         connection.send(self._hello)
+
+    def _watch(self, connection: Connection) -> None:
+        """Wake up when the client takes more, too, while it has not taken all."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        key = self._selector.get_key(connection.socket)
+        if key.events != wanted:
+            self._selector.modify(connection.socket, wanted, key.data)
 
     def _parent_ended(self) -> None:
         self._is_stopping = True
 
-    def _read(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection) -> None:
+        connection.flush()
         for message in connection.receive(self._decoder):
             match message:
                 case Submit():
@@ -112,11 +126,11 @@ class Worker:
     def _tell(self) -> None:
         """Send the outputs of the step before, and now and then how the engine is."""
         told, self._told = self._told, []
-        now_s = time.monotonic()
-        is_due = now_s - self._told_stats_s >= STATS_EVERY_S
-        if not told and not is_due:
+        is_due = not self._stats_due_in_s()
+        if is_due:
+            self._told_stats_s = time.monotonic()
+        elif not told:
             return
-        self._told_stats_s = now_s
         stats = msgspec.structs.replace(self._engine.stats(), resident_bytes=_resident_bytes())
         for connection in self._connections:
             outputs = [output for owner, output in told if owner is connection]
@@ -163,9 +177,7 @@ def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
         ),
         pool,
         vocab_size=vocab_size,
-        grammars=GrammarCompiler(
-            Path(options.tokenizer_json).read_text(encoding="utf-8"), vocab_size=vocab_size, eos_ids=options.eos_ids
-        ),
+        grammars=_grammars(options, vocab_size),
         rng=np.random.default_rng(),
         speculates=options.speculates,
     )
@@ -184,6 +196,16 @@ def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
         pid=os.getpid(),
     )
     return engine, runner, hello
+
+
+def _grammars(options: WorkerOptions, vocab_size: int) -> GrammarCompiler | None:
+    if not options.eos_ids:
+        return None
+    try:
+        tokenizer = Path(options.tokenizer_json).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SetupError(f"The tokenizer of {options.model_path} cannot be read: {error}") from error
+    return GrammarCompiler(tokenizer, vocab_size=vocab_size, eos_ids=options.eos_ids)
 
 
 def listen(path: Path) -> socket.socket:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,8 @@ from hodios import __version__
 from hodios.config import Config
 from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.gguf import GGUFFile, open_model
+from hodios.engine.whole_folder import make_whole, write_durably
+from hodios.errors import SetupError
 from hodios.providers.installed import InstalledModel
 from hodios.providers.prepared import Prepared
 from hodios.types import ModelCard
@@ -29,46 +33,73 @@ MAX_SOCKET_PATH = 100
 
 def prepare(model: InstalledModel, config: Config) -> Prepared:
     """Read the file, or what was made of it before. Raises SetupError for a file that cannot be served."""
-    folder = config.home / "cache" / _key(model)
-    if not (folder / "prepared.json").is_file():
-        _make(folder, model)
-    made = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=_Made)
-    card = msgspec.structs.replace(made.card, id=model.id, aliases=model.aliases)
+    cache = config.home / "cache"
+    try:
+        folder = cache / _key(model.files)
+        if _read(folder) is None:
+            make_whole(folder, lambda unfinished: _make(unfinished, model), is_whole=lambda there: bool(_read(there)))
+        _remove_outdated(cache)
+        socket = _socket_path(config.home, folder.name)
+    except OSError as error:
+        raise SetupError(f"{model.id} cannot be made ready in {config.home}: {error}") from error
+    made = _read(folder)
+    if made is None:
+        raise SetupError(f"{folder} was removed while {model.id} was made ready. Start again.")
     return Prepared(
-        card=card,
+        card=msgspec.structs.replace(made.card, id=model.id, aliases=model.aliases),
         model_file=str(model.path),
         folder=str(folder),
-        socket=str(_socket_path(config.home, folder.name)),
+        socket=str(socket),
         eos_ids=made.eos_ids,
     )
 
 
 class _Made(Struct, frozen=True):
+    files: list[str]
+    """What it was made of."""
     card: ModelCard
     eos_ids: list[int]
 
 
-def _key(model: InstalledModel) -> str:
-    """Another file, another version: another folder."""
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in model.files]
+def _key(files: Iterable[Path]) -> str:
+    """Another file, another version: another folder. Raises OSError where a file is gone."""
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     digest = hashlib.sha256(repr((__version__, stats)).encode())
     return digest.hexdigest()[:24]
 
 
-def _make(folder: Path, model: InstalledModel) -> None:
+def _read(folder: Path) -> _Made | None:
+    """None where nothing was made, or something that this version does not understand."""
+    try:
+        return msgspec.json.decode((folder / "prepared.json").read_bytes(), type=_Made)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _make(unfinished: Path, model: InstalledModel) -> None:
     file = open_model(model.path)
     tokenizer = Tokenizer.from_gguf(file.metadata)
-    made = _Made(_card(file, model), sorted(tokenizer.eos_ids))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".preparing-", dir=folder.parent))
+    made = _Made([str(path) for path in model.files], _card(file, model), sorted(tokenizer.eos_ids))
+    tokenizer.save(unfinished / "tokenizer.json")
+    write_durably(unfinished / "grammar-tokenizer.json", tokenizer.to_json().encode())
+    write_durably(unfinished / "prepared.json", msgspec.json.encode(made))
+
+
+def _remove_outdated(cache: Path) -> None:
+    """Folders of which we know that their model is gone, has changed, or was read by another version."""
+    for folder in cache.iterdir():
+        made = None if folder.is_symlink() else _read(folder)
+        if made is not None and not _is_current(folder, made):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_current(folder: Path, made: _Made) -> bool:
     try:
-        tokenizer.save(unfinished / "tokenizer.json")
-        (unfinished / "grammar-tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-        (unfinished / "prepared.json").write_bytes(msgspec.json.encode(made))
-        if not folder.is_dir():
-            os.rename(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return folder.name == _key(map(Path, made.files))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _card(file: GGUFFile, model: InstalledModel) -> ModelCard:
@@ -90,13 +121,21 @@ def _card(file: GGUFFile, model: InstalledModel) -> ModelCard:
 
 
 def _socket_path(home: Path, name: str) -> Path:
-    """Under `home` where the name is short enough for a socket, else in a folder of this user's own.
-
-    Two servers of one home must not meet each other's engines, so each has names of its own.
-    """
-    path = home / "run" / f"{name[:12]}-{os.getpid()}.sock"
-    if len(str(path)) > MAX_SOCKET_PATH:
+    """Beside the model where the name is short enough for a socket, else in a folder of this user's own."""
+    path = home / "run" / f"{name[:12]}.sock"
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
         path = Path(tempfile.gettempdir()) / f"hodios-{os.getuid()}-{digest}" / path.name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_private(path.parent)
     return path
+
+
+def _check_private(folder: Path) -> None:
+    """Whoever else may write to it could put a socket of their own there."""
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise SetupError(
+            f"{folder} is to hold the engines' sockets, but other users may write to it. Remove it, or set its owner "
+            "and its mode (0700)."
+        )
