@@ -114,10 +114,11 @@ class Loop:
         self.now_s += 1.0
         self._guess()
         has_work = self.scheduler.num_waiting + self.scheduler.num_running > 0
-        before = self._running()
+        before = [(sequence, sequence.blocks) for sequence in self._running()]
         batch = self.scheduler.schedule(self.now_s)
-        made_way = [sequence.age for sequence in before if not sequence.is_running]
-        stayed = [sequence.age for sequence in before if sequence.is_running]
+        # Who made way may be back already, if its caller's turn has come; then its blocks are others.
+        made_way = [sequence.age for sequence, blocks in before if sequence.blocks is not blocks]
+        stayed = [sequence.age for sequence, blocks in before if sequence.blocks is blocks]
         assert not (made_way and stayed) or min(made_way) > max(stayed), "an older sequence made way for a younger one"
         assert (batch is not None) == has_work, "work is left lying"
         self.pool.check()
