@@ -9,7 +9,7 @@ from hodios.api.answers import warning_fields
 from hodios.api.checks import BOOLEAN, Kind, string
 from hodios.api.exchange import Exchange
 from hodios.api.parameters import TEMPLATE_KWARGS
-from hodios.api.prompts import MESSAGES, TOKEN_IDS
+from hodios.api.prompts import MESSAGES, TOKEN_IDS, parse_ids
 from hodios.api.wire import decode_object, forbid, unknown, warn
 from hodios.errors import InvalidRequest, MissingParameter, ModelNotFound, NotAvailable
 from hodios.gateway import Gateway, Seat
@@ -17,6 +17,12 @@ from hodios.providers.base import TokenizerDoor
 from hodios.types import Warning
 
 _MODEL = string(256, min_length=1)
+_ANY_TOKEN_IDS = Kind(
+    "a list of token ids",
+    {"type": "array", "items": TOKEN_IDS.schema["items"]},
+    # No text is no tokens, and back.
+    lambda name, value: () if value == [] else parse_ids(name, value),
+)
 TOKENIZE: Mapping[str, Kind] = {
     "model": _MODEL,
     "prompt": string(2**30),
@@ -28,7 +34,7 @@ TOKENIZE: Mapping[str, Kind] = {
     "chat_template_kwargs": TEMPLATE_KWARGS,
     "strict": BOOLEAN,
 }
-DETOKENIZE: Mapping[str, Kind] = {"model": _MODEL, "tokens": TOKEN_IDS, "strict": BOOLEAN}
+DETOKENIZE: Mapping[str, Kind] = {"model": _MODEL, "tokens": _ANY_TOKEN_IDS, "strict": BOOLEAN}
 
 
 class Tokenization:
@@ -56,7 +62,7 @@ class Tokenization:
     async def detokenize(self, exchange: Exchange) -> None:
         values, warnings = await self._read(exchange, DETOKENIZE)
         if "tokens" not in values:
-            raise MissingParameter(f"tokens: is missing; accepted: {TOKEN_IDS.accepts}", param="tokens")
+            raise MissingParameter(f"tokens: is missing; accepted: {_ANY_TOKEN_IDS.accepts}", param="tokens")
         _, door = self._door(values.get("model"))
         await exchange.answer_json({"prompt": await door.decode(values["tokens"]), **warnings})
 
