@@ -45,7 +45,8 @@ def survivors(
     """Apply top_k, top_p and min_p, in this order, to `logits` [R, V] with `maxima` [R].
 
     Returns where each row's survivors end [R], and all survivors' ids and weights, by row, then id; a weight is the
-    probability relative to the row's largest. `weigh` (logits, maxima, temperatures) gives such weights [R, V].
+    probability relative to the row's largest. `weigh` (logits, maxima, temperatures) gives such weights [R, V], to be
+    overwritten.
     """
     size = logits.shape[1]
     bounds, totals = _bounds(logits, maxima, cuts, weigh)
@@ -104,11 +105,12 @@ def _least_weights(weights: Values, totals: NDArray[np.float64], shares: NDArray
     """[R] a weight such that the tokens of `weights` [R, V] that reach it hold the share [R] of their total [R].
 
     Safe is what V tokens can have at most if they hold the rest together; a few times that leaves far fewer tokens to
-    look at, and nearly always enough of them.
+    look at, and nearly always enough of them. Overwrites `weights`: fresh pages would cost more than the arithmetic.
     """
     safe = (1.0 - shares) * totals / weights.shape[1]
     bold = safe * _BOLDNESS
-    held = folded_sum(np.multiply(weights, weights >= bold[:, None].astype(np.float32)))
+    np.multiply(weights, weights >= bold[:, None].astype(np.float32), out=weights)
+    held = folded_sum(weights)
     least: NDArray[np.float64] = np.where(held >= totals * np.minimum(shares + _MASS_SLACK, 1.0), bold, safe)
     return least
 
