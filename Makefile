@@ -31,7 +31,7 @@ check: $(DEV) ## Formatting, lint, types, layers
 	@echo "check: format, lint, types and layers are in order"
 
 soak: $(DEV) ## 500 mixed requests at concurrency 32 against a live server
-	@$(RUN) -m pytest -q --full -m soak
+	@$(RUN) -m pytest -q --full -k soak
 
 bench: bench-engine ## The measurements that end in RESULT lines
 
