@@ -30,6 +30,7 @@ MAX_BITS = 8192
 """Size of whole numbers."""
 
 _CHARACTERS_PER_STEP = 256
+_ITEMS_PER_STEP = 64
 _CONTAINERS = (list, tuple, dict, range, KeysView, ValuesView, ItemsView)
 
 
@@ -118,6 +119,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         owner = getattr(__obj, "__self__", None)
+        if owner is __self:
+            return __obj(*args)
         if isinstance(owner, str):
             check_growth(__obj.__name__, owner, *args, *kwargs.values())
         __self.spend(1 + sum(map(_steps_over, (owner, *args, *kwargs.values()))))
@@ -221,7 +224,7 @@ def _call_environment(method: str, args: Sequence[nodes.Node], node: nodes.Node)
 def _steps_over(value: object) -> int:
     if isinstance(value, str):
         return len(value) // _CHARACTERS_PER_STEP
-    return len(value) if isinstance(value, _CONTAINERS) else 0
+    return len(value) // _ITEMS_PER_STEP if isinstance(value, _CONTAINERS) else 0
 
 
 def _raise_exception(message: object) -> NoReturn:
