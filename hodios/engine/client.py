@@ -112,8 +112,8 @@ class EngineClient:
         """Outputs of all `submits` (each with a `new_id()`) as they come; those that pile up are merged into one for
         each continuation. Ends when every continuation has finished or was aborted; closing it aborts what has not.
 
-        Raises: Overloaded (the worker is away, dies, or its queue is full), InvalidRequest (it can never be taken),
-        ProviderError (a continuation failed, or the client was closed).
+        Raises: Overloaded (the worker is away, dies, or its queue is full), InvalidRequest (it can never be taken, or
+        its grammar becomes too complex), ProviderError (a continuation failed, or the client was closed).
         """
         self.require_ready()
         inbox = _Inbox(submits)
@@ -124,7 +124,7 @@ class EngineClient:
             while True:
                 for output in inbox.take():
                     if output.finish_reason == "error":
-                        raise ProviderError(output.error or f"The engine for {self._name} failed to answer.")
+                        raise self._failure(output)
                     yield output
                 if inbox.outputs:
                     continue
@@ -236,6 +236,12 @@ class EngineClient:
             retry_after=1,
             code="engine_restarted",
         )
+
+    def _failure(self, output: Output) -> HodiosError:
+        message = output.error or f"The engine for {self._name} failed to answer."
+        if output.error_param is not None:
+            return InvalidRequest(f"{output.error_param}: {message}", param=output.error_param)
+        return ProviderError(message)
 
     def _refusal(self, refused: Refused) -> HodiosError:
         if refused.reason == "full":

@@ -264,7 +264,7 @@ class Engine:
             return self._draw(logits[sound], [speaking[row] for row in sound], outputs) if sound else []
         except GrammarFailure as failure:
             if len(speaking) == 1:
-                self._fail(speaking[0].sequence, outputs, str(failure))
+                self._fail(speaking[0].sequence, outputs, str(failure), "response_format")
                 return []
             singly = [self._draw(logits[i : i + 1], [speaker], outputs) for i, speaker in enumerate(speaking)]
             return [pair for pairs in singly for pair in pairs]
@@ -275,7 +275,7 @@ class Engine:
         try:
             voice.draw.accept(token)
         except GrammarFailure as failure:
-            self._fail(sequence, outputs, str(failure))
+            self._fail(sequence, outputs, str(failure), "response_format")
             return False
         sequence.tokens.append(token)
         speaker.said.append(token)
@@ -333,8 +333,9 @@ class Engine:
             output.cumulative_logprob = sequence.draw.cumulative
         self._scheduler.finish(sequence)
 
-    def _fail(self, sequence: Continuation, outputs: Outputs, message: str) -> None:
-        outputs.of(sequence).error = message
+    def _fail(self, sequence: Continuation, outputs: Outputs, message: str, param: str | None = None) -> None:
+        draft = outputs.of(sequence)
+        draft.error, draft.error_param = message, param
         self._end(sequence, outputs, "error")
 
 

@@ -163,7 +163,7 @@ def _normalised(grammar: Grammar) -> str:
         raise _refusal(grammar, f"it is not JSON: {error}") from error
     if not isinstance(schema, dict) and schema is not True:
         raise _refusal(grammar, "a schema is an object or true")
-    return json.dumps(schema)
+    return json.dumps({} if schema is True else schema)
 
 
 def _refuse_constant(name: str) -> None:

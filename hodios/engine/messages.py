@@ -88,6 +88,8 @@ class Output(Struct, frozen=True, tag=True, kw_only=True, omit_defaults=True):
     """The token of `eos_ids` or `stop_token_ids` that ended it."""
     error: str | None = None
     """With finish_reason "error": what went wrong, for the client to read."""
+    error_param: str | None = None
+    """With `error`: the parameter that it comes from, where asking again would bring the same."""
     cached_tokens: int = 0
     """Prompt tokens found in the prefix cache; on the first output only."""
     queue_s: float = 0.0

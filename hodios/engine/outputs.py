@@ -22,6 +22,7 @@ class Draft:
         "accepted_drafts",
         "cumulative_logprob",
         "error",
+        "error_param",
         "finish_reason",
         "is_first",
         "logprobs",
@@ -39,6 +40,7 @@ class Draft:
         self.finish_reason: Literal["stop", "length", "error"] | None = None
         self.stop_token: int | None = None
         self.error: str | None = None
+        self.error_param: str | None = None
         self.accepted_drafts = 0
         self.cumulative_logprob: float | None = None
         self.is_first = False
@@ -54,6 +56,7 @@ class Draft:
             finish_reason=self.finish_reason,
             stop_token=self.stop_token,
             error=self.error,
+            error_param=self.error_param,
             cached_tokens=group.cached_tokens if self.is_first else 0,
             queue_s=(group.first_scheduled_s or group.arrival_s) - group.arrival_s if self.is_first else 0.0,
             accepted_drafts=self.accepted_drafts,

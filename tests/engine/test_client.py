@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hodios.engine.messages import Abort, Output, Refused, Submit
 from hodios.engine.messages import TokenAlternatives as Alternatives
-from hodios.errors import InvalidRequest, Overloaded, ProviderError
+from hodios.errors import HodiosError, InvalidRequest, Overloaded, ProviderError
 
 
 @pytest.fixture
@@ -86,15 +86,23 @@ async def test_refusals(path: Path) -> None:
         assert client.state == "ready"
 
 
-async def test_a_failed_continuation_fails_the_request_and_stops_its_siblings(path: Path) -> None:
+@pytest.mark.parametrize(("param", "error"), [(None, ProviderError), ("response_format", InvalidRequest)])
+async def test_a_failed_continuation_fails_the_request_and_stops_its_siblings(
+    path: Path, param: str | None, error: type[HodiosError]
+) -> None:
     async with connected(path) as (client, _, connection):
         answer = asyncio.create_task(collect(client.generate(submit(client, n=2))))
         request = await connection.receive()
         await connection.send(
-            step(Output(id=request.id, index=1, tokens=[], finish_reason="error", error="grammar died"))
+            step(
+                Output(
+                    id=request.id, index=1, tokens=[], finish_reason="error", error="grammar died", error_param=param
+                )
+            )
         )
-        with pytest.raises(ProviderError, match="grammar died"):
+        with pytest.raises(error, match="grammar died") as failure:
             await answer
+        assert failure.value.param == param
         assert await connection.receive() == Abort(request.id)
 
 

@@ -114,6 +114,11 @@ def test_json_mode_gives_objects(compiler, tokenizer, ends, seed):
     assert text.startswith("{")
 
 
+def test_a_schema_that_allows_anything(compiler, tokenizer, ends):
+    for text in ('{"a": [1]}', '"b"', "12", "null"):
+        assert matches(compiler, tokenizer, Grammar("json_schema", "true"), text, ends[0])
+
+
 @pytest.mark.parametrize("pattern", [r"(ab|c)+[0-9]{2,3}", r"[^\n]{3}", r"a/b\.", "é+", r"\d{4}-\d\d"])
 def test_a_regular_expression_is_matched_whole(compiler, tokenizer, ends, pattern):
     for seed in range(8):
