@@ -213,11 +213,8 @@ class Engine:
         return outputs.told()
 
     def _read_prompt(self, chunk: Chunk, logits: Logits, outputs: Outputs) -> None:
-        """Count the prompt's tokens once, and give its log-probabilities where they are asked for."""
+        """Give the prompt's log-probabilities where they are asked for."""
         sequence, submit = chunk.sequence, chunk.sequence.group.submit
-        if sequence.index == 0 and chunk.start == sequence.group.cached_tokens:
-            self._counts["cached_tokens"] += chunk.start
-            self._counts["prompt_tokens"] += sequence.num_prompt
         if submit.prompt_logprobs is None or not chunk.num_logits or not sequence.is_unscored:
             return
         first = chunk.end - chunk.num_logits
@@ -232,6 +229,9 @@ class Engine:
         """Who draws from this row: the sequence itself, and its siblings once the prompt is done."""
         sequence, submit = chunk.sequence, chunk.sequence.group.submit
         family = [sequence]
+        if not sequence.num_output:
+            self._counts["prompt_tokens"] += sequence.num_prompt
+            self._counts["cached_tokens"] += sequence.group.cached_tokens
         if sequence.group.unforked:
             family += self._scheduler.fork(sequence)
         for member in family:

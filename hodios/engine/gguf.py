@@ -93,7 +93,7 @@ def open_model(path: Path) -> GGUFFile:
     """Read and check one model. Raises `UnsupportedModel` with what is missing or cannot be run."""
     paths = split_paths(path)
     readers = [_reader(part) for part in paths]
-    metadata = {name: field.contents() for name, field in readers[0].fields.items() if not name.startswith("GGUF.")}
+    metadata = _metadata(path.name, readers[0])
     tensors = {t.name: _tensor(t) for reader in readers for t in reader.tensors}
     declared = metadata.get("split.tensors.count")
     if isinstance(declared, int) and declared != len(tensors):
@@ -127,6 +127,13 @@ def _reader(path: Path) -> gguf.GGUFReader:
         if tensor.data_offset + tensor.n_bytes > path.stat().st_size:
             raise UnsupportedModel(f"{path.name} is cut off: tensor {tensor.name} ends beyond the file's end")
     return reader
+
+
+def _metadata(file: str, reader: gguf.GGUFReader) -> dict[str, object]:
+    try:
+        return {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    except (ValueError, IndexError, KeyError) as error:
+        raise UnsupportedModel(f"{file} is damaged: its metadata cannot be read ({error})") from error
 
 
 def _tensor(tensor: gguf.ReaderTensor) -> Tensor:
@@ -197,7 +204,7 @@ def _architecture(file: str, metadata: Mapping[str, object], tensors: Mapping[st
         sliding_window=keys.integer("attention.sliding_window", 0),
         is_tied="output.weight" not in tensors,
     )
-    _check_sizes(keys, architecture)
+    _check_sizes(keys, architecture, len(tensors))
     _check_shapes(file, architecture, tensors)
     return architecture
 
@@ -269,10 +276,12 @@ def _check_shapes(file: str, arch: Architecture, tensors: Mapping[str, Tensor]) 
             raise UnsupportedModel(f"{file}: {name} has the shape {tensor.shape}; its metadata call for {wanted}")
 
 
-def _check_sizes(keys: _Keys, arch: Architecture) -> None:
+def _check_sizes(keys: _Keys, arch: Architecture, num_tensors: int) -> None:
     sizes = (arch.num_layers, arch.hidden, arch.feed_forward, arch.num_heads, arch.num_kv_heads, arch.head_dim)
     if min(sizes) < 1 or arch.context_length < 1:
         raise UnsupportedModel(f"{keys.file}: layers, heads and sizes must all be at least 1: {arch}")
+    if arch.num_layers > num_tensors:
+        raise UnsupportedModel(f"{keys.file} declares {arch.num_layers} layers, but holds only {num_tensors} tensors")
     if arch.num_heads % arch.num_kv_heads:
         raise UnsupportedModel(
             f"{keys.file}: {arch.num_heads} heads do not divide among {arch.num_kv_heads} key-value heads"

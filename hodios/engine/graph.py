@@ -223,7 +223,8 @@ def _product(hidden: Node, matrix: Matrix) -> Node:
     size = matrix.columns // groups
     values = ops.convert(codes if matrix.is_four_bit else _reshape(codes, matrix.rows, groups, size), "f32")
     if matrix.is_four_bit:
-        values = ops.subtract(values, ops.convert(_four_bits(np.array([0x88], np.uint8), (1, 1, 1)), "f32"))
+        zero_point = ops.constant(np.array([[[8]]], np.uint8), dtype=ov.Type.u4)
+        values = ops.subtract(values, ops.convert(zero_point, "f32"))
     scaled = ops.multiply(values, _constant(matrix.scales[:, :, None]))
     product = ops.matmul(hidden, _reshape(scaled, matrix.rows, matrix.columns), False, True)
     if matrix.minimums is None:

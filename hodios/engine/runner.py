@@ -25,6 +25,9 @@ SCRATCH_BLOCK = 0
 
 ENGINE_VERSION = f"openvino-{ov.__version__.split('-')[0]}"
 
+GROUP = 32
+"""Inputs that share a scale where they are quantized: as many as weights do in most of GGUF's types."""
+
 RUNTIME_CACHE_ENTRIES = 2000
 """Bound of the plugin's store of per-shape kernels; the warm-up set of a 30-layer model needs a third of it."""
 
@@ -40,12 +43,16 @@ class Runner:
         threads: int,
         max_batch_tokens: int,
         precision: str = "bf16",
+        quantizes_activations: bool = True,
     ) -> None:
+        """`quantizes_activations`: let the runtime round inputs of quantized matrices to 8 bits per group of 32."""
         self.architecture = weights.architecture
         self.num_blocks = num_blocks
         self.max_batch_tokens = max_batch_tokens
         self._weights = weights
-        self._request = _compile(graph.build(weights), threads, precision).create_infer_request()
+        self._least_rows = _least_rows(weights, precision, quantizes_activations)
+        model = _compile(graph.build(weights), threads, precision, quantizes_activations)
+        self._request = model.create_infer_request()
         self._caches = self._allocate(precision)
         self._inputs: dict[str, NDArray[Any]] = {}
 
@@ -72,7 +79,7 @@ class Runner:
             self._check_blocks([source, target])
             for cache in self._caches:
                 cache[target] = cache[source]
-        self._inputs = self._arrays(batch.chunks, batch.padded_tokens)
+        self._inputs = self._arrays(batch.chunks, max(batch.padded_tokens, self._least_rows))
         for name, array in self._inputs.items():
             self._request.set_tensor(name, ov.Tensor(array))
         self._request.start_async()
@@ -141,7 +148,7 @@ class Runner:
         """Row numbers, padded with row 0 to a size of the warm-up set."""
         rows = [row for i, chunk in enumerate(chunks) for row in range(begins[i + 1] - chunk.num_logits, begins[i + 1])]
         self._num_rows = len(rows)
-        padded = np.zeros(round_rows(max(len(rows), 1)), np.int64)
+        padded = np.zeros(round_rows(max(len(rows), self._least_rows)), np.int64)
         padded[: len(rows)] = rows
         return padded
 
@@ -166,7 +173,17 @@ def native_precision() -> str:
     return "bf16" if "BF16" in capabilities else "f32"
 
 
-def _compile(model: ov.Model, threads: int, precision: str) -> Any:
+def _least_rows(weights: Weights, precision: str, quantizes_activations: bool) -> int:
+    """Fewer rows than this take other kernels, which round differently, so that a lone answer would not be the same in a
+    crowd: found by comparing every row count, for each kind of matrix, precision and quantization of inputs.
+    """
+    matrices = [matrix for parts in weights.matrices.values() for matrix in parts if matrix.scales is not None]
+    has_small_groups = any(matrix.group < GROUP for matrix in matrices)
+    is_rounded = precision == "bf16" and bool(matrices)
+    return 8 if is_rounded and (has_small_groups or not quantizes_activations) else 2
+
+
+def _compile(model: ov.Model, threads: int, precision: str, quantizes_activations: bool) -> Any:
     return ov.Core().compile_model(
         model,
         "CPU",
@@ -176,6 +193,7 @@ def _compile(model: ov.Model, threads: int, precision: str) -> Any:
             "ENABLE_CPU_PINNING": "YES",
             "INFERENCE_PRECISION_HINT": precision,
             "KV_CACHE_PRECISION": precision,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP) if quantizes_activations else "0",
             "CPU_RUNTIME_CACHE_CAPACITY": str(RUNTIME_CACHE_ENTRIES),
         },
     )
