@@ -2,8 +2,8 @@
 
 Needs an environment of its own, with llama.cpp built natively (a C++ compiler, cmake, some minutes):
 
-    python -m venv /tmp/llamacpp && /tmp/llamacpp/bin/pip install llama-cpp-python==0.3.36
-    /tmp/llamacpp/bin/python scripts/record_tokens.py
+    python -m venv .cache/llamacpp && .cache/llamacpp/bin/pip install llama-cpp-python==0.3.36
+    .cache/llamacpp/bin/python scripts/record_tokens.py
 
 after the tests have run once, since they fetch the vocabularies and the starter model.
 """

@@ -94,8 +94,11 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
-        """The text of a whole sequence from its start: `decode(encode(text))` is `text` again where it holds no special
-        tokens, and no bytes that a byte-level vocabulary left out. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of a whole sequence from its start; bytes that are no UTF-8 become U+FFFD.
+
+        `decode(encode(text))` is `text` again where it holds no special tokens, no bytes that a byte-level vocabulary
+        left out, and no U+2581, which SentencePiece takes for a space.
+        """
         detokenizer = self.detokenizer(skip_special=skip_special, at_start=True)
         return detokenizer.push(ids) + detokenizer.flush()
 
