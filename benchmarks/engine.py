@@ -10,19 +10,24 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks import figures
 from benchmarks.figures import Samples
 from benchmarks.plan import Measurement, measurements, ratios, units
 from benchmarks.processes import BenchmarkError
 from benchmarks.subjects import Crew
-from benchmarks.tasks import Figures, Subject, Task
+from benchmarks.tasks import Subject
 from hodios.machine import cpu_features, cpu_model, num_physical_cores, total_memory_bytes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
+
+Answer = TypeVar("Answer")
 
 
 def main(arguments: list[str]) -> int:
@@ -78,7 +83,7 @@ def _rounds(crew: Crew, plan: list[Measurement], num_rounds: int) -> Samples:
             subjects = [crew.subjects[name] for name in measurement.subjects if name in crew.subjects]
             for subject in subjects if number % 2 == 0 else subjects[::-1]:
                 began_s = time.monotonic()
-                seen = _measure(subject, task)
+                seen = _while_running(subject, partial(subject.measure, task))
                 for kind, figure in measurement.figures.items():
                     if kind in seen:
                         samples.add(subject.name, figure, seen[kind])
@@ -88,10 +93,10 @@ def _rounds(crew: Crew, plan: list[Measurement], num_rounds: int) -> Samples:
     return samples
 
 
-def _measure(subject: Subject, task: Task) -> Figures:
+def _while_running(subject: Subject, ask: Callable[[], Answer]) -> Answer:
     subject.resume()
     try:
-        return subject.measure(task)
+        return ask()
     finally:
         subject.pause()
 
@@ -110,7 +115,7 @@ def _report(crew: Crew, samples: Samples, options: argparse.Namespace, took_s: f
         "",
         f"Model: {crew.model_name}.",
         "",
-        *(f"- {subject.name}: {subject.version}" for subject in crew.subjects.values()),
+        *(f"- {subject.name}: {_while_running(subject, subject.describe)}" for subject in crew.subjects.values()),
         "",
         *figures.samples_table(samples, units()),
         "",

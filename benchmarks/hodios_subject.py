@@ -49,8 +49,7 @@ class HodiosSubject:
         except BaseException:
             self.close()
             raise
-        self.version = f"{hello.engine_version}; {hello.representation}"
-        self.vocab_size = hello.vocab_size
+        self._description = f"{hello.engine_version}; {hello.representation}"
 
     async def _wait_ready(self) -> Hello:
         await self._client.start()
@@ -68,6 +67,9 @@ class HodiosSubject:
 
     def pause(self) -> None:
         self._process.pause()
+
+    def describe(self) -> str:
+        return self._description
 
     def close(self) -> None:
         self._runner.run(self._client.aclose())

@@ -50,4 +50,4 @@ def requantize(python: Path, source: Path, folder: Path, kind: str) -> Path:
 
 
 def start(name: str, python: Path, model: Path, threads: int, log_path: Path, env: dict[str, str]) -> Peer:
-    return Peer(name, [str(python), str(DRIVER), str(model), str(threads)], log_path, env)
+    return Peer(name, python, DRIVER, [str(model), str(threads)], log_path, env)

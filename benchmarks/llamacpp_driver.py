@@ -10,7 +10,6 @@ import ctypes
 import json
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import llama_cpp  # type: ignore[import-not-found,unused-ignore]
@@ -24,27 +23,26 @@ MAX_STREAM_TOKENS = 512
 CALIBRATION_STREAMS = 16
 CALIBRATION_TOKENS = 16
 
-Settings = dict[str, bool]
-"""`flash`: flash attention; `unified`: one KV buffer for all sequences instead of one each."""
 Prompt = list[int]
 
 
 class Context:
     """One llama_context and a batch to fill. Sequences keep their prompts, so that the next task may rewind to them."""
 
-    def __init__(self, model: Any, threads: int, settings: Settings, *, num_sequences: int, num_tokens: int) -> None:
+    def __init__(self, model: Any, threads: int, has_flash: bool, *, num_sequences: int, num_tokens: int) -> None:
+        self.has_flash = has_flash
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = num_sequences * num_tokens
         params.n_batch = params.n_ubatch = NUM_BATCH
         params.n_seq_max = num_sequences
         params.n_threads = params.n_threads_batch = threads
         params.flash_attn_type = (
-            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if settings["flash"] else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED if has_flash else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )
-        params.kv_unified = settings["unified"]
+        params.kv_unified = False  # each sequence has its own buffer, so those that stand still cost nothing
         self._context = llama_cpp.llama_init_from_model(model, params)
         if not self._context:
-            raise RuntimeError(f"llama.cpp makes no context with {settings}")
+            raise RuntimeError(f"llama.cpp makes no context of {num_sequences} × {num_tokens} tokens")
         self._memory = llama_cpp.llama_get_memory(self._context)
         self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self._batch = llama_cpp.llama_batch_init(NUM_BATCH, 0, 1)
@@ -109,17 +107,17 @@ class Context:
 
 
 class Driver:
-    """The model, and for each kind of task a context with the settings that are fastest for it."""
+    """The model, and for each kind of task a context with flash attention or without it, whichever is faster."""
 
     def __init__(self, model_path: str, threads: int) -> None:
         self._model = llama_cpp.llama_model_load_from_file(model_path.encode(), llama_cpp.llama_model_default_params())
         if not self._model:
             raise RuntimeError(f"llama.cpp does not load {model_path}")
         self._threads = threads
-        self._chosen: dict[str, tuple[Settings, Context]] = {}
+        self._chosen: dict[str, Context] = {}
 
     def prefill(self, prompts: list[Prompt]) -> dict[str, float]:
-        context = self._context("prefill", prompts[:1])
+        context = self._context("prefill", prompts)
         return {"rate": sum(map(len, prompts)) / context.prefill(prompts)}
 
     def decode(self, prompts: list[Prompt], num_streams: int, num_tokens: int) -> dict[str, float]:
@@ -130,46 +128,40 @@ class Driver:
         )
         return {"rate": len(prompts) * num_tokens / seconds}
 
-    def settings(self) -> dict[str, Settings]:
-        return {kind: settings for kind, (settings, _) in self._chosen.items()}
+    def describe(self) -> dict[str, str]:
+        features = llama_cpp.llama_print_system_info().decode().replace(" = 1", "").replace("CPU : ", "").strip(" |")
+        chosen = [f"{kind} {'with' if each.has_flash else 'without'} flash attention" for kind, each in self._kinds()]
+        return {"text": "; ".join([f"llama-cpp-python {llama_cpp.__version__} ({features})", *chosen])}
+
+    def _kinds(self) -> list[tuple[str, Context]]:
+        return sorted(self._chosen.items(), reverse=True)
 
     def _context(self, kind: str, prompts: list[Prompt]) -> Context:
         if kind not in self._chosen:
             self._chosen[kind] = self._calibrate(kind, prompts)
-        return self._chosen[kind][1]
+        return self._chosen[kind]
 
-    def _calibrate(self, kind: str, prompts: list[Prompt]) -> tuple[Settings, Context]:
-        """Every setting is tried twice, in turns, on a short task; the context with the shortest time is kept."""
-        trials = [(settings, self._open(kind, settings)) for settings in _all_settings(kind)]
+    def _calibrate(self, kind: str, prompts: list[Prompt]) -> Context:
+        """Both ways are tried three times, in turns, on a short task; the context with the shortest time is kept."""
+        trials = [self._open(kind, has_flash) for has_flash in (True, False)]
+        many = [prompts[i % len(prompts)] for i in range(CALIBRATION_STREAMS)]
         times: list[tuple[float, int]] = []
-        for settings, context in trials * 2:
+        for number in range(3 * len(trials)):
+            context = trials[number % len(trials)]
             if kind == "prefill":
-                seconds = context.prefill(prompts)
+                seconds = context.prefill(prompts[:1])
             else:
-                seconds = context.decode(prompts[:CALIBRATION_STREAMS], 0, CALIBRATION_TOKENS)
-            print(f"{kind} {settings}: {seconds:.3f} s", file=sys.stderr, flush=True)
-            times.append((seconds, len(times) % len(trials)))
-        best = min(times)[1]
-        for i, (_, context) in enumerate(trials):
-            if i != best:
-                context.close()
-        return trials[best]
+                seconds = context.decode(many, 0, CALIBRATION_TOKENS)
+            print(f"{kind}, flash attention {context.has_flash}: {seconds:.3f} s", file=sys.stderr, flush=True)
+            times.append((seconds, number % len(trials)))
+        best = trials.pop(min(times)[1])
+        for other in trials:
+            other.close()
+        return best
 
-    def _open(self, kind: str, settings: Settings) -> Context:
-        is_prefill = kind == "prefill"
-        return Context(
-            self._model,
-            self._threads,
-            settings,
-            num_sequences=1 if is_prefill else MAX_STREAMS,
-            num_tokens=MAX_PREFILL if is_prefill else MAX_STREAM_TOKENS,
-        )
-
-
-def _all_settings(kind: str) -> Iterator[Settings]:
-    for flash in (True, False):
-        for unified in (True, False) if kind == "decode" else (False,):
-            yield {"flash": flash, "unified": unified}
+    def _open(self, kind: str, has_flash: bool) -> Context:
+        num_sequences, num_tokens = (1, MAX_PREFILL) if kind == "prefill" else (MAX_STREAMS, MAX_STREAM_TOKENS)
+        return Context(self._model, self._threads, has_flash, num_sequences=num_sequences, num_tokens=num_tokens)
 
 
 def quantize(source: str, target: str, ftype: str) -> None:
@@ -184,7 +176,7 @@ def quantize(source: str, target: str, ftype: str) -> None:
 
 def serve(driver: Driver) -> None:
     """Answer each line of standard input with one of standard output."""
-    print(json.dumps({"version": _version()}), flush=True)
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         task = json.loads(line)
         match task["type"]:
@@ -192,14 +184,9 @@ def serve(driver: Driver) -> None:
                 answer: Any = driver.prefill(task["prompts"])
             case "Decode":
                 answer = driver.decode(task["prompts"], task["num_streams"], task["num_tokens"])
-            case "Settings":
-                answer = driver.settings()
+            case "Describe":
+                answer = driver.describe()
         print(json.dumps(answer), flush=True)
-
-
-def _version() -> str:
-    features = llama_cpp.llama_print_system_info().decode().replace(" = 1", "").replace("CPU : ", "").strip(" |")
-    return f"llama-cpp-python {llama_cpp.__version__} ({features})"
 
 
 def _ignore_log(level: int, text: bytes, data: Any) -> None:

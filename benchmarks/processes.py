@@ -105,12 +105,15 @@ class Process:
 
 
 class Peer:
-    """Another engine behind a driver that answers JSON lines; see `llamacpp_driver.py`."""
+    """Another engine behind a driver that says a JSON object when it is ready, and then one for each it is given."""
 
-    def __init__(self, name: str, argv: Sequence[str], log_path: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, python: Path, driver: Path, arguments: Sequence[str], log_path: Path, env: dict[str, str]
+    ) -> None:
         self.name = name
-        self._process = Process(argv, log_path, env=env)
-        self.version = str(msgspec.json.decode(self._read_object())["version"])
+        # -P: modules that lie beside the driver must not stand in for the libraries it imports.
+        self._process = Process([str(python), "-P", str(driver), *arguments], log_path, env=env)
+        self._read_object()
 
     def resume(self) -> None:
         self._process.resume()
@@ -125,10 +128,9 @@ class Peer:
         self._process.write(msgspec.json.encode(task))
         return msgspec.json.decode(self._read_object(), type=Figures)
 
-    def settings(self) -> str:
-        """What the driver has found to be fastest, for the report."""
-        self._process.write(b'{"type":"Settings"}')
-        return self._read_object().decode().strip()
+    def describe(self) -> str:
+        self._process.write(b'{"type":"Describe"}')
+        return str(msgspec.json.decode(self._read_object())["text"])
 
     def _read_object(self) -> bytes:
         """The next line that is a JSON object; libraries may print lines of their own."""

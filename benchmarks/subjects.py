@@ -66,9 +66,9 @@ class Crew:
 
     def _join(self, subject: Subject) -> None:
         self._stack.callback(subject.close)
+        print(f"{subject.name}: {subject.describe()}", file=sys.stderr, flush=True)
         subject.pause()
         self.subjects[subject.name] = subject
-        print(f"{subject.name}: {subject.version}", file=sys.stderr, flush=True)
 
     def _log(self, name: str) -> Path:
         return self._cache / "benchmarks" / f"{name.replace(' ', '-').replace(',', '')}.log"
@@ -78,7 +78,7 @@ class Crew:
 
     def _vllm(self) -> Subject:
         python = vllm.install(self._cache / "vllm", self._env)
-        folder = self._cache / "benchmarks" / f"{self._prepared.card.name}-hf"
+        folder = self._cache / "benchmarks" / f"{Path(self._prepared.model_file).stem}.hub"
         hf_folder.write(open_model(Path(self._prepared.model_file)), folder)
         return vllm.start(plan.VLLM, python, folder, self._threads, self._log(plan.VLLM), self._env)
 

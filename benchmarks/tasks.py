@@ -51,12 +51,15 @@ class Subject(Protocol):
     """Something that is measured. It runs only between `resume` and `pause`."""
 
     name: str
-    version: str
 
     def resume(self) -> None: ...
 
     def pause(self) -> None: ...
 
     def measure(self, task: Task) -> Figures: ...
+
+    def describe(self) -> str:
+        """Version and settings, for the report; what it has found to be fastest is known after the first tasks."""
+        ...
 
     def close(self) -> None: ...

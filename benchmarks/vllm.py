@@ -64,10 +64,11 @@ def start(name: str, python: Path, folder: Path, threads: int, log_path: Path, e
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CACHE_ROOT": str(python.parent.parent / "cache"),
         "HF_HUB_OFFLINE": "1",
         "PATH": f"{python.parent}:{env.get('PATH', '')}",
     }
-    return Peer(name, [str(python), str(DRIVER), str(folder)], log_path, env | own)
+    return Peer(name, python, DRIVER, [str(folder)], log_path, env | own)
 
 
 def _pip(python: Path, env: dict[str, str], arguments: list[str]) -> None:

@@ -78,13 +78,16 @@ class Driver:
 
 def serve(driver: Driver, answers: Any) -> None:
     """Answer each line of standard input with one in `answers`."""
-    print(json.dumps({"version": f"vLLM {vllm.__version__}"}), file=answers, flush=True)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         task = json.loads(line)
-        if task["type"] == "Prefill":
-            answer = driver.prefill(task["prompts"])
-        else:
-            answer = driver.decode(task["prompts"], task["num_streams"], task["num_tokens"])
+        match task["type"]:
+            case "Prefill":
+                answer: Any = driver.prefill(task["prompts"])
+            case "Decode":
+                answer = driver.decode(task["prompts"], task["num_streams"], task["num_tokens"])
+            case "Describe":
+                answer = {"text": f"vLLM {vllm.__version__}"}
         print(json.dumps(answer), file=answers, flush=True)
 
 
