@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -47,8 +48,16 @@ logger = logging.getLogger(__name__)
 class Worker:
     """The loop: sockets and the engine, in one thread."""
 
-    def __init__(self, engine: Engine, hello: Hello, listener: socket.socket, parent_fd: int | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hello: Hello,
+        listener: socket.socket,
+        parent_fd: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._engine = engine
+        self._clock = clock
         self._hello = hello
         self._selector = selectors.DefaultSelector()
         self._listener = listener
@@ -59,7 +68,7 @@ class Worker:
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
         self._connections: list[Connection] = []
         self._told: list[Told] = []
-        self._told_stats_s = 0.0
+        self._told_stats_s = -STATS_EVERY_S
         self._is_stopping = False
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
@@ -79,9 +88,11 @@ class Worker:
                 self._tell()
         for connection in self._connections:
             connection.socket.close()
+        self._listener.close()
+        self._selector.close()
 
     def _stats_due_in_s(self) -> float:
-        return max(0.0, self._told_stats_s + STATS_EVERY_S - time.monotonic())
+        return max(0.0, self._told_stats_s + STATS_EVERY_S - self._clock())
 
     def _poll(self, timeout_s: float) -> None:
         for connection in self._connections:
@@ -128,7 +139,7 @@ class Worker:
         told, self._told = self._told, []
         is_due = not self._stats_due_in_s()
         if is_due:
-            self._told_stats_s = time.monotonic()
+            self._told_stats_s = self._clock()
         elif not told:
             return
         stats = msgspec.structs.replace(self._engine.stats(), resident_bytes=_resident_bytes())
