@@ -127,6 +127,28 @@ def test_prompt_logprobs_cover_every_prompt_token_once() -> None:
     assert all(entry.logprob is not None and entry.logprob < 0 for entry in told[1:])
 
 
+def test_waiting_time_and_cached_tokens_come_with_the_very_first_output() -> None:
+    bench = Bench()
+    prompt = [token % 40 for token in range(100)]
+    bench.run(greedy(1, prompt, 3), greedy(2, prompt, 3, prompt_logprobs=0, n=3), greedy(3, prompt[:1], 2, n=2))
+    bench.run(greedy(4, prompt, 3, n=2))
+    for (id, _), outputs in bench.told.items():
+        assert outputs[0].queue_s > 0
+        assert outputs[0].cached_tokens == (96 if id == 4 else 0)
+        assert all(output.queue_s == output.cached_tokens == 0 for output in outputs[1:])
+    assert len(bench.told[2, 0]) > 3 + 1, "the prompt's log-probabilities came first, over several steps"
+
+
+def test_without_end_tokens_a_grammar_is_refused_and_nothing_else() -> None:
+    bench = Bench()
+    bench.engine._grammars = None
+    refused = bench.engine.submit(greedy(1, [1], grammar=Grammar("json_object")), OWNER)
+    assert refused is not None
+    assert (refused.reason, refused.param) == ("invalid", "response_format")
+    assert "end-of-sequence" in refused.message
+    assert bench.run(greedy(2, [1, 2, 3])) == {(2, 0): [4, 5, 6, 7, 8]}
+
+
 def test_nothing_is_generated_where_only_the_prompt_is_asked_about() -> None:
     bench = Bench()
     assert bench.run(greedy(1, [1, 2, 3, 4, 5], 0, prompt_logprobs=0)) == {(1, 0): []}

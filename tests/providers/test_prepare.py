@@ -23,6 +23,7 @@ from hodios.engine.whole_folder import UNFINISHED_NAME
 from hodios.errors import SetupError, UnsupportedModel
 from hodios.providers import prepare as module
 from hodios.providers.installed import InstalledModel, installed
+from hodios.providers.local import load_local_model
 from hodios.providers.prepare import MAX_SOCKET_PATH, prepare
 from hodios.providers.prepared import Prepared, worker_options
 
@@ -223,6 +224,14 @@ def test_a_model_that_vanished_is_told(home: Path, settings: Config) -> None:
     path.unlink()
     with pytest.raises(SetupError, match="cannot be made ready"):
         prepare(model, settings)
+
+
+async def test_a_tokenizer_that_is_gone_is_told_to_the_operator(home: Path, settings: Config) -> None:
+    install(home)
+    prepared = prepare(only(home), settings)
+    prepared.tokenizer_path.unlink()
+    with pytest.raises(SetupError, match=r"tokenizer\.json cannot be read"):
+        await load_local_model(prepared.card, prepared.tokenizer_path, Path(prepared.socket))
 
 
 # The socket
