@@ -175,31 +175,15 @@ def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
         precision=precision,
     )
     runner.warm_up(size for size in bucket_sizes(options.max_batch_tokens) if size <= READY_ROWS)
-    vocab_size = weights.architecture.vocab_size
-    pool = BlockPool(plan.num_blocks, BLOCK_SIZE)
-    engine = Engine(
-        runner,
-        Scheduler(
-            pool,
-            max_sequences=options.max_sequences,
-            max_batch_tokens=options.max_batch_tokens,
-            max_queue=options.max_queue,
-            context_length=plan.context_length,
-        ),
-        pool,
-        vocab_size=vocab_size,
-        grammars=_grammars(options, vocab_size),
-        rng=np.random.default_rng(),
-        speculates=options.speculates,
-    )
+    engine = _engine(options, runner, plan, weights.architecture.vocab_size)
     hello = Hello(
         engine_version=ENGINE_VERSION,
         weights_hash=weights.weights_hash,
         representation=f"{weights.representation}; {precision} activations and KV cache",
         is_exact=weights.is_exact,
-        vocab_size=vocab_size,
+        vocab_size=weights.architecture.vocab_size,
         context_length=plan.context_length,
-        num_blocks=pool.num_usable,
+        num_blocks=engine.stats().num_blocks,
         block_size=BLOCK_SIZE,
         max_sequences=options.max_sequences,
         max_queue=options.max_queue,
@@ -207,6 +191,26 @@ def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
         pid=os.getpid(),
     )
     return engine, runner, hello
+
+
+def _engine(options: WorkerOptions, runner: Runner, plan: memory.Plan, vocab_size: int) -> Engine:
+    pool = BlockPool(plan.num_blocks, BLOCK_SIZE)
+    scheduler = Scheduler(
+        pool,
+        max_sequences=options.max_sequences,
+        max_batch_tokens=options.max_batch_tokens,
+        max_queue=options.max_queue,
+        context_length=plan.context_length,
+    )
+    return Engine(
+        runner,
+        scheduler,
+        pool,
+        vocab_size=vocab_size,
+        grammars=_grammars(options, vocab_size),
+        rng=np.random.default_rng(),
+        speculates=options.speculates,
+    )
 
 
 def _grammars(options: WorkerOptions, vocab_size: int) -> GrammarCompiler | None:
