@@ -16,7 +16,8 @@ import pytest
 from gguf_factory import TinyModel
 
 from hodios.engine import packed, weights
-from hodios.engine.packed import content_hash, open_weights
+from hodios.engine.gguf import Architecture
+from hodios.engine.packed import content_hash
 from hodios.errors import NotEnoughMemory, SetupError, UnsupportedModel
 
 MODEL = TinyModel(hidden=64, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward=64)
@@ -32,6 +33,32 @@ def model_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "key"
+
+
+def anything_goes(architecture: Architecture, num_bytes: int) -> None:
+    """For `check`."""
+
+
+def open_weights(model_path: Path, cache: Path, *, is_exact: bool) -> weights.Weights:
+    return packed.open_weights(model_path, cache, is_exact=is_exact, check=anything_goes)
+
+
+def test_what_the_check_raises_comes_before_anything_is_packed(
+    model_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def check(architecture: Architecture, num_bytes: int) -> None:
+        seen.append((architecture.num_layers, num_bytes))
+        raise NotEnoughMemory("no")
+
+    monkeypatch.setattr(weights, "pack", lambda *arguments, **more: pytest.fail("packed all the same"))
+    with pytest.raises(NotEnoughMemory, match="no"):
+        packed.open_weights(model_path, cache, is_exact=False, check=check)
+    [(num_layers, num_bytes)] = seen
+    assert num_layers == 1
+    assert num_bytes > 320 * 64
+    assert visible(cache) == set()
 
 
 def visible(cache: Path) -> set[str]:
@@ -125,7 +152,7 @@ PACKER = """
 import sys
 from pathlib import Path
 from hodios.engine.packed import open_weights
-weights = open_weights(Path(sys.argv[1]), Path(sys.argv[2]), is_exact=False)
+weights = open_weights(Path(sys.argv[1]), Path(sys.argv[2]), is_exact=False, check=lambda *_: None)
 matrices = [part for parts in weights.matrices.values() for part in parts]
 print(weights.weights_hash, sum(int(part.codes.astype("i8").sum()) for part in matrices))
 """
@@ -154,7 +181,7 @@ def stopping(out, array):
         signal.pause()
     return written[-1]
 weights._write = stopping
-packed.open_weights(Path(sys.argv[1]), Path(sys.argv[2]), is_exact=False)
+packed.open_weights(Path(sys.argv[1]), Path(sys.argv[2]), is_exact=False, check=lambda *_: None)
 """
 
 

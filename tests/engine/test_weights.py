@@ -89,17 +89,25 @@ def test_exact_mode_rounds_nothing(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", gguf_factory.WEIGHT_TYPES)
-def test_fast_mode_is_int8_with_a_scale_per_row(kind: str, tmp_path: Path) -> None:
+def test_fast_mode_is_int8_in_groups(kind: str, tmp_path: Path) -> None:
     file = opened(replace(SMALL, weight_type=kind), tmp_path)
     held = packed(file, tmp_path, is_exact=False)
     for name, parts in held.matrices.items():
         (matrix,) = parts
-        assert matrix.label == "int8 per row"
+        assert matrix.label == "int8 in groups of 64"
         wanted = expected(file, name)
-        step = np.abs(wanted).max(axis=1, keepdims=True) / 127
-        assert np.all(np.abs(values(matrix) - wanted) <= 0.5001 * step)
+        step = np.abs(wanted.reshape(matrix.rows, -1, 64)).max(axis=2) / 127
+        assert np.all(np.abs(values(matrix) - wanted) <= 0.5001 * np.repeat(step, 64, axis=1))
         assert np.abs(matrix.codes.astype(np.int16)).max() == 127
-    assert held.representation == "6 × int8 per row"
+    assert held.representation == "6 × int8 in groups of 64"
+
+
+def test_rows_that_do_not_divide_have_one_scale(tmp_path: Path) -> None:
+    file = opened(gguf_factory.FEATURES["llama-narrow"], tmp_path)
+    (matrix,) = packed(file, tmp_path, is_exact=False).matrices["blk.0.ffn_down"]
+    assert (matrix.columns, matrix.label) == (160, "int8 per row")
+    wanted = expected(file, "blk.0.ffn_down")
+    assert np.all(np.abs(values(matrix) - wanted) <= 0.5001 * np.abs(wanted).max(axis=1, keepdims=True) / 127)
 
 
 def test_large_models_keep_their_groups_in_fast_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +115,7 @@ def test_large_models_keep_their_groups_in_fast_mode(tmp_path: Path, monkeypatch
     file = opened(replace(SMALL, weight_type="Q4_0", tensor_types={"ffn_down": "F16"}), tmp_path)
     held = packed(file, tmp_path, is_exact=False)
     assert held.matrices["blk.0.attn_qkv"][0].label == "4-bit in groups of 32"
-    assert held.matrices["blk.0.ffn_down"][0].label == "int8 per row", "floats are still rounded"
+    assert held.matrices["blk.0.ffn_down"][0].label == "int8 in groups of 64", "floats are still rounded"
 
 
 def test_rows_of_zeros_stay_zero(tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ async def test_it_says_what_it_is(worker: Process, files: Files) -> None:
         hello = client.require_ready()
     assert (hello.pid, hello.vocab_size, hello.context_length) == (worker.popen.pid, 320, 512)
     assert (hello.max_sequences, hello.max_queue, hello.block_size, hello.is_exact) == (16, 256, 32, False)
-    assert "int8 per row" in hello.representation
+    assert "int8 in groups of 64" in hello.representation
     assert hello.load_s > 0
     assert len(hello.weights_hash) == 64
     assert stat.S_IMODE(worker.socket_path.stat().st_mode) == 0o600
