@@ -12,9 +12,9 @@ BLOCK_SIZE = 32
 """Tokens in a block of the CPU plugin's KV cache."""
 RUNTIME_BYTES = 320 * 2**20
 """The interpreter, the runtime's code and its kernels: 210–250 MB, and 50 MB more once there is a grammar; measured
-resident, without the KV cache, beside 106, 129, 146 and 234 MB of weights in int8 rows and in 4-bit groups."""
+resident, without the KV cache, beside 106 to 248 MB of weights in 8 and in 4 bits."""
 WEIGHTS_FACTOR = 2.0
-"""The runtime keeps a copy of the matrices in its own order beside the mapped file; the same measurements give 1.97."""
+"""The runtime keeps a copy of the matrices in its own order beside the mapped file; the same measurements give 1.95."""
 DEFAULT_CACHE_BYTES = 2 * 2**30
 SHARE_OF_FREE = 0.5
 """Of what the weights leave, so much at most for keys and values unless the operator says otherwise."""
