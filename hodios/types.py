@@ -11,7 +11,7 @@ GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
 
 
 class Grammar(Struct, frozen=True):
-    """What the answer must match. `source` is a JSON schema, a regular expression or a Lark grammar; "" for json_object."""
+    """What the answer must match. `source`: a JSON schema, a regular expression, a Lark grammar; "" for json_object."""
 
     kind: GrammarKind
     source: str = ""

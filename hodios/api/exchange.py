@@ -26,7 +26,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _encode = msgspec.json.encode
 
 
-class ClientGone(Exception):  # noqa: N818 - it names what happened
+class ClientGone(Exception):
     """The client left before its answer was whole; nobody is there to be told."""
 
 

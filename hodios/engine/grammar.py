@@ -30,7 +30,7 @@ _MOST_AT_ONCE = 8
 _MOST_KEPT = 64
 
 
-class GrammarFailure(Exception):  # noqa: N818
+class GrammarFailure(Exception):
     """The grammar cannot go on: it became too complex, or was given a token that it does not allow."""
 
 

@@ -14,7 +14,7 @@ _ROWS_AT_ONCE = 16
 """Bounds the memory beside the logits, however many prompt tokens are asked about."""
 
 
-class BadLogits(ArithmeticError):  # noqa: N818
+class BadLogits(ArithmeticError):
     """The model gave NaN or infinity in these `rows`; the others are sound and nothing was drawn for any of them."""
 
     def __init__(self, rows: Sequence[int]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from hodios.engine import weights
-from hodios.engine.gguf import GGUFFile, open_model
+from hodios.engine.gguf import Architecture, GGUFFile, open_model
 from hodios.engine.weights import PACK_VERSION, Weights
 from hodios.engine.whole_folder import make_whole
 from hodios.errors import NotEnoughMemory, SetupError
@@ -16,13 +17,18 @@ from hodios.errors import NotEnoughMemory, SetupError
 HASH_CHUNK_BYTES = 1 << 20
 
 
-def open_weights(model_path: Path, cache_folder: Path, *, is_exact: bool) -> Weights:
-    """The model's weights in the given mode, packed first where they are not yet. Raises SetupError."""
+def open_weights(
+    model_path: Path, cache_folder: Path, *, is_exact: bool, check: Callable[[Architecture, int], object]
+) -> Weights:
+    """The model's weights in the given mode, packed first where they are not yet. Raises SetupError.
+
+    `check` gets the architecture and the size in bytes before anything is packed, and raises what speaks against it.
+    """
     mode = "exact" if is_exact else "fast"
     folder = cache_folder / f"{mode}-{PACK_VERSION}"
     if not folder.is_dir():
         try:
-            make_whole(folder, lambda unfinished: _pack(open_model(model_path), unfinished, is_exact))
+            make_whole(folder, lambda unfinished: _pack(open_model(model_path), unfinished, is_exact, check))
         except OSError as error:
             raise SetupError(f"The weights of {model_path.name} cannot be packed into {folder}: {error}") from error
         _remove_other_versions(folder, mode)
@@ -34,8 +40,10 @@ def open_weights(model_path: Path, cache_folder: Path, *, is_exact: bool) -> Wei
         ) from error
 
 
-def _pack(model: GGUFFile, unfinished: Path, is_exact: bool) -> None:
-    _check_disk(unfinished, weights.packed_bytes(model, is_exact=is_exact))
+def _pack(model: GGUFFile, unfinished: Path, is_exact: bool, check: Callable[[Architecture, int], object]) -> None:
+    num_bytes = weights.packed_bytes(model, is_exact=is_exact)
+    check(model.architecture, num_bytes)
+    _check_disk(unfinished, num_bytes)
     weights.pack(model, unfinished, is_exact=is_exact, weights_hash=content_hash(model.paths))
 
 

@@ -25,8 +25,8 @@ SCRATCH_BLOCK = 0
 
 ENGINE_VERSION = f"openvino-{ov.__version__.split('-')[0]}"
 
-GROUP = 32
-"""Inputs that share a scale where they are quantized: as many as weights do in most of GGUF's types."""
+LEAST_INPUT_GROUP, MOST_INPUT_GROUP = 32, 64
+"""Inputs that share a scale where they are quantized: as many as weights do, within these bounds."""
 
 RUNTIME_CACHE_ENTRIES = 2000
 """Bound of the plugin's store of per-shape kernels; the warm-up set of a 30-layer model needs a third of it."""
@@ -45,13 +45,14 @@ class Runner:
         precision: str = "bf16",
         quantizes_activations: bool = True,
     ) -> None:
-        """`quantizes_activations`: let the runtime round inputs of quantized matrices to 8 bits per group of 32."""
+        """`quantizes_activations`: let the runtime round the inputs of quantized matrices to 8 bits, in groups."""
         self.architecture = weights.architecture
         self.num_blocks = num_blocks
         self.max_batch_tokens = max_batch_tokens
         self._weights = weights
         self._least_rows = _least_rows(weights, precision, quantizes_activations)
-        model = _compile(graph.build(weights), threads, precision, quantizes_activations)
+        input_group = _input_group(weights) if quantizes_activations else 0
+        model = _compile(graph.build(weights), threads, precision, input_group)
         self._request = model.create_infer_request()
         self._caches = self._allocate(precision)
         self._inputs: dict[str, NDArray[Any]] = {}
@@ -174,16 +175,27 @@ def native_precision() -> str:
 
 
 def _least_rows(weights: Weights, precision: str, quantizes_activations: bool) -> int:
-    """Fewer rows than this take other kernels, which round differently, so that a lone answer would not be the same in a
-    crowd: found by comparing every row count, for each kind of matrix, precision and quantization of inputs.
+    """Fewer rows than this take other kernels, which round differently: a lone answer would not be the same in a crowd.
+
+    Found by comparing row counts for each kind of matrix, precision and quantization of inputs.
     """
-    matrices = [matrix for parts in weights.matrices.values() for matrix in parts if matrix.scales is not None]
-    has_small_groups = any(matrix.group < GROUP for matrix in matrices)
-    is_rounded = precision == "bf16" and bool(matrices)
+    groups = _groups(weights)
+    is_rounded = precision == "bf16" and bool(groups)
+    has_small_groups = min(groups, default=LEAST_INPUT_GROUP) < LEAST_INPUT_GROUP
     return 8 if is_rounded and (has_small_groups or not quantizes_activations) else 2
 
 
-def _compile(model: ov.Model, threads: int, precision: str, quantizes_activations: bool) -> Any:
+def _input_group(weights: Weights) -> int:
+    return max(LEAST_INPUT_GROUP, min([MOST_INPUT_GROUP, *_groups(weights)]))
+
+
+def _groups(weights: Weights) -> list[int]:
+    """Columns that share a scale, for each quantized matrix."""
+    matrices = [matrix for parts in weights.matrices.values() for matrix in parts]
+    return [matrix.group for matrix in matrices if matrix.scales is not None]
+
+
+def _compile(model: ov.Model, threads: int, precision: str, input_group: int) -> Any:
     return ov.Core().compile_model(
         model,
         "CPU",
@@ -193,7 +205,7 @@ def _compile(model: ov.Model, threads: int, precision: str, quantizes_activation
             "ENABLE_CPU_PINNING": "YES",
             "INFERENCE_PRECISION_HINT": precision,
             "KV_CACHE_PRECISION": precision,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP) if quantizes_activations else "0",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(input_group),
             "CPU_RUNTIME_CACHE_CAPACITY": str(RUNTIME_CACHE_ENTRIES),
         },
     )

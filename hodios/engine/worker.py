@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -158,15 +159,16 @@ def build(options: WorkerOptions) -> tuple[Engine, Runner, Hello]:
     """Load the model and construct everything around it. Raises SetupError."""
     began_s = time.monotonic()
     precision = options.precision or native_precision()
-    weights = packed.open_weights(Path(options.model_path), Path(options.cache_folder), is_exact=options.is_exact)
-    plan = memory.plan(
-        weights.architecture,
-        weights.num_bytes,
+    plan_for = partial(
+        memory.plan,
         precision=precision,
         kv_cache_bytes=options.kv_cache_bytes,
         context_length=options.context_length,
         max_sequences=options.max_sequences,
     )
+    model_path, cache_folder = Path(options.model_path), Path(options.cache_folder)
+    weights = packed.open_weights(model_path, cache_folder, is_exact=options.is_exact, check=plan_for)
+    plan = plan_for(weights.architecture, weights.num_bytes)
     runner = Runner(
         weights,
         num_blocks=plan.num_blocks,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hodios.types import Sampling
 
 
-class CloseCall(Exception):  # noqa: N818
+class CloseCall(Exception):
     """A cut falls so near a boundary that float32 may rightly decide either way."""
 
 

@@ -44,7 +44,14 @@ def load_file(path: Path, *, is_exact: bool, precision: str) -> Runner:
     folder.mkdir()
     weights.pack(gguf.open_model(path), folder, is_exact=is_exact, weights_hash="0")
     packed = weights.load(folder)
-    return Runner(packed, num_blocks=NUM_BLOCKS, threads=2, max_batch_tokens=512, precision=precision)
+    return Runner(
+        packed,
+        num_blocks=NUM_BLOCKS,
+        threads=2,
+        max_batch_tokens=512,
+        precision=precision,
+        quantizes_activations=precision != "f32",
+    )
 
 
 def chunk(blocks: Sequence[int], start: int, tokens: Sequence[int], num_logits: int | None = None) -> Chunk:
