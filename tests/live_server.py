@@ -119,6 +119,13 @@ def start(home: Path, log: Path, **settings: str) -> LiveServer:
     return server
 
 
+def stream_events(text: str) -> list[dict[str, Any]]:
+    """The events of a stream that ended as it should, without comments and `[DONE]`."""
+    events = [event for event in text.split("\n\n") if not event.startswith(":")]
+    assert events[-2:] == ["data: [DONE]", ""], events[-3:]
+    return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+
+
 def until(look: Callable[[], Any], explain: Callable[[], str], every_s: float = 0.05) -> Any:
     """What `look` finds once it finds something. Polls: other processes offer nothing to await."""
     deadline_s = time.monotonic() + PATIENCE_S

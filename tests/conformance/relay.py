@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import http.client
 import io
-import json
 import socket
 import socketserver
 import threading
 from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from live_server import stream_events
 
 
 class Answered(NamedTuple):
@@ -22,9 +23,7 @@ class Answered(NamedTuple):
     def chunks(self) -> list[dict[str, Any]]:
         """Of a stream that ended as it should."""
         assert self.headers["content-type"].startswith("text/event-stream"), self
-        events = self.body.decode().split("\n\n")
-        assert events[-2:] == ["data: [DONE]", ""], events[-3:]
-        return [json.loads(event.removeprefix("data: ")) for event in events[:-2] if not event.startswith(":")]
+        return stream_events(self.body.decode())
 
 
 class Relay:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from live_server import KEY, MODEL, LiveServer, until
+from live_server import KEY, MODEL, LiveServer, stream_events, until
 from relay import Relay
 from test_seeds import Run, check_answer, check_stream, streamed_output, text_of
 
@@ -218,9 +218,7 @@ def test_fetch_in_a_page(pages: Pages) -> None:
     answer, refused = (json.loads(line) for line in told(pages, "fetched", lambda: 2))
     assert answer["status"] == 200
     assert answer["headers"] == ["from-a-page", "unheard_of", "local"]
-    events = answer["text"].split("\n\n")
-    assert events[-2:] == ["data: [DONE]", ""]
-    check_stream([json.loads(event.removeprefix("data: ")) for event in events[:-2]])
+    check_stream(stream_events(answer["text"]))
     assert refused == {"status": 401, "code": "invalid_api_key"}
 
 
