@@ -120,6 +120,10 @@ class Engine:
             return Refused(id=submit.id, reason="invalid", message=str(invalid), param=invalid.param)
         return None
 
+    def compile(self, grammar: Grammar) -> object:
+        """Make ready for submissions with this grammar, in whatever thread. Raises InvalidRequest."""
+        return self._matcher(grammar)
+
     def abort(self, owner: object, id: int, index: int | None) -> None:
         self._scheduler.abort(owner, id, index)
 

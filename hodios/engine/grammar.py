@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import llguidance
@@ -89,6 +90,7 @@ class GrammarCompiler:
         self._vocab_size = vocab_size
         self._eos_ids = list(eos_ids)
         self._kept: OrderedDict[Grammar, Any] = OrderedDict()
+        self._lock = Lock()
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -96,15 +98,20 @@ class GrammarCompiler:
         return llguidance.LLTokenizer(self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_ids)
 
     def compile(self, grammar: Grammar) -> Matcher:
-        """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where."""
-        prototype = self._kept.get(grammar)
+        """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where.
+
+        May be called from several threads; what one of them compiles holds up no other that finds its own kept.
+        """
+        with self._lock:
+            prototype = self._kept.get(grammar)
         if prototype is None:
             prototype = self._compile(grammar)
+        with self._lock:
             self._kept[grammar] = prototype
+            self._kept.move_to_end(grammar)
             if len(self._kept) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(grammar)
-        return Matcher(prototype.deep_copy())
+            return Matcher(prototype.deep_copy())
 
     def _compile(self, grammar: Grammar) -> Any:
         most = _MOST_CHARACTERS[grammar.kind]

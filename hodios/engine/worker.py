@@ -23,18 +23,20 @@ import msgspec
 import numpy as np
 
 from hodios.engine import memory, packed
+from hodios.engine.compiling import GrammarQueue
 from hodios.engine.connection import Connection
 from hodios.engine.engine import Engine
 from hodios.engine.grammar import GrammarCompiler
 from hodios.engine.kv_cache import BlockPool
 from hodios.engine.memory import BLOCK_SIZE
-from hodios.engine.messages import Abort, FromClient, Hello, Step, Submit
+from hodios.engine.messages import Abort, FromClient, Hello, Refused, Step, Submit
 from hodios.engine.options import WorkerOptions
 from hodios.engine.outputs import Told
 from hodios.engine.runner import ENGINE_VERSION, Runner, native_precision
 from hodios.engine.scheduler import Scheduler
 from hodios.engine.shapes import bucket_sizes
 from hodios.errors import SetupError
+from hodios.types import Grammar
 
 EXIT_REFUSED = 78
 """EX_CONFIG of sysexits: starting again would not help."""
@@ -67,6 +69,8 @@ class Worker:
         if parent_fd is not None:
             self._selector.register(parent_fd, selectors.EVENT_READ, self._parent_ended)
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
+        self._grammars = GrammarQueue(engine.compile)
+        self._selector.register(self._grammars.waker, selectors.EVENT_READ, self._submit_compiled)
         self._connections: list[Connection] = []
         self._told: list[Told] = []
         self._told_stats_s = -STATS_EVERY_S
@@ -91,6 +95,7 @@ class Worker:
             connection.socket.close()
         self._listener.close()
         self._selector.close()
+        self._grammars.close()
 
     def _stats_due_in_s(self) -> float:
         return max(0.0, self._told_stats_s + STATS_EVERY_S - self._clock())
@@ -104,6 +109,7 @@ class Worker:
             self._connections.remove(connection)
             self._selector.unregister(connection.socket)
             connection.socket.close()
+            self._grammars.abort_owner(connection)
             self._engine.abort_owner(connection)
 
     def _accept(self) -> None:
@@ -128,12 +134,31 @@ class Worker:
         connection.flush()
         for message in connection.receive(self._decoder):
             match message:
-                case Submit():
-                    refused = self._engine.submit(message, connection)
-                    if refused is not None:
-                        connection.send(refused)
+                case Submit(grammar=None):
+                    self._submit(connection, message)
+                case Submit(id=id, grammar=Grammar() as grammar):
+                    if len(self._grammars) < self._hello.max_queue:
+                        self._grammars.add(connection, message, grammar)
+                    else:
+                        waiting = f"{len(self._grammars)} grammars are waiting to be compiled"
+                        connection.send(Refused(id=id, reason="full", message=waiting))
                 case Abort(id=id, index=index):
-                    self._engine.abort(connection, id, index)
+                    if not self._grammars.abort(connection, id, index):
+                        self._engine.abort(connection, id, index)
+
+    def _submit(self, connection: Connection, submit: Submit) -> None:
+        refused = self._engine.submit(submit, connection)
+        if refused is not None:
+            connection.send(refused)
+
+    def _submit_compiled(self) -> None:
+        for connection, submit, error, aborted in self._grammars.take_ready():
+            if error is not None:
+                connection.send(Refused(id=submit.id, reason="invalid", message=str(error), param=error.param))
+                continue
+            self._submit(connection, submit)
+            for index in aborted:
+                self._engine.abort(connection, submit.id, index)
 
     def _tell(self) -> None:
         """Send the outputs of the step before, and now and then how the engine is."""
