@@ -29,10 +29,16 @@ from hodios.providers.prepared import Prepared
 async def run(settings: config.Config, models: list[Prepared], sock: socket.socket, parent_fd: int | None) -> None:
     """Construct everything and answer until told to stop. Without a model the echo answers, for trying out clients."""
     if parent_fd is not None:
-        asyncio.get_running_loop().add_reader(parent_fd, os.kill, os.getpid(), signal.SIGTERM)
+        asyncio.get_running_loop().add_reader(parent_fd, _end, parent_fd)
     loaded = [await load_local_model(model.card, model.tokenizer_path, Path(model.socket)) for model in models]
     provider: Provider = LocalProvider(loaded) if loaded else EchoProvider()
     await serve(create_app(settings, [provider]), sock)
+
+
+def _end(parent_fd: int) -> None:
+    # It stays readable for as long as open requests may still take.
+    asyncio.get_running_loop().remove_reader(parent_fd)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:

@@ -121,8 +121,11 @@ def _card(file: GGUFFile, model: InstalledModel) -> ModelCard:
 
 
 def _socket_path(home: Path, name: str) -> Path:
-    """Beside the model where the name is short enough for a socket, else in a folder of this user's own."""
-    path = home / "run" / f"{name[:12]}.sock"
+    """Beside the model where the name is short enough for a socket, else in a folder of this user's own.
+
+    With this process's id: two servers of one home must not meet each other's engines.
+    """
+    path = home / "run" / f"{name[:12]}-{os.getpid()}.sock"
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
         path = Path(tempfile.gettempdir()) / f"hodios-{os.getuid()}-{digest}" / path.name

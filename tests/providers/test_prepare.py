@@ -262,6 +262,15 @@ def test_a_home_with_a_long_name_has_its_sockets_elsewhere(name: str, home: Path
     path.parent.rmdir()
 
 
+def test_two_servers_of_one_home_have_two_sockets(
+    home: Path, settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(home)
+    first = prepare(only(home), settings)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert prepare(only(home), settings).socket != first.socket
+
+
 def test_two_long_homes_have_two_sockets(home: Path, settings: Config) -> None:
     sockets = set()
     for name in ("a" * 120, "b" * 120):
