@@ -46,13 +46,16 @@ class PromptLookup:
             known.append(token)
         self._pause = max(0, self._pause - len(tokens))
 
-    def propose(self) -> list[int]:
-        """Up to `max_drafts` tokens that followed an earlier occurrence of the sequence's end; may be none."""
+    def propose(self, least_match: int = 0) -> list[int]:
+        """Up to `max_drafts` tokens that followed an earlier occurrence of the sequence's end; may be none.
+
+        With `least_match`, only where at least so many tokens before them agree: the surer, the longer.
+        """
         if self._pause:
             return []
         place = self._find()
         guesses: list[int] = []
-        if place < 0:
+        if place < 0 or not self._agrees(place, least_match):
             return guesses
         # An occurrence close to the end repeats itself into its own guesses.
         for source in range(place, place + self._num_drafts):
@@ -74,6 +77,9 @@ class PromptLookup:
                 best, best_length = place, length
             place = self._earlier[place]
         return best
+
+    def _agrees(self, place: int, length: int) -> bool:
+        return place >= length and self._tokens[place - length : place] == self._tokens[len(self._tokens) - length :]
 
     def report(self, num_proposed: int, num_accepted: int) -> None:
         """So many of the last proposal's tokens were right; say it before `extend`."""

@@ -27,7 +27,9 @@ from hodios.types import Grammar
 Logits = NDArray[np.float32]
 
 FEW_SEQUENCES = 4
-"""Guesses are verified only while so few are running: beyond, a row costs nearly as much as the token it may save."""
+"""While so few are running a row costs next to nothing, and any guess may be verified."""
+CROWD_MATCH = 16
+"""With more of them a row costs two thirds of the token it may save: only guesses after so long a repetition are."""
 
 
 class Model(Protocol):
@@ -319,9 +321,9 @@ class Engine:
         """What the grammar forces is certain; what the prompt suggests is worth a row only while rows are cheap."""
         if voice.draw.matcher is not None:
             return voice.draw.matcher.forced_tokens()
-        if voice.lookup is not None and self._scheduler.num_running <= FEW_SEQUENCES:
-            return voice.lookup.propose()
-        return []
+        if voice.lookup is None:
+            return []
+        return voice.lookup.propose(0 if self._scheduler.num_running <= FEW_SEQUENCES else CROWD_MATCH)
 
     def _end(
         self,

@@ -80,3 +80,20 @@ def test_a_long_monotonous_sequence_is_quick():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="no guesses"):
         PromptLookup([], **wrong)
+
+
+@given(st.lists(st.integers(0, 3), max_size=60), st.integers(0, 20))
+def test_a_demanded_match_is_there_and_changes_nothing_else(tokens, least_match):
+    lookup = PromptLookup(tokens)
+    whole, demanding = lookup.propose(), lookup.propose(least_match)
+    assert demanding in ([], whole)
+    if demanding:
+        end = tokens[len(tokens) - least_match :]
+        places = range(least_match, len(tokens))
+        assert any(tokens[place - least_match : place] == end for place in places)
+
+
+def test_a_crowd_guesses_only_after_long_repetitions():
+    loop = list(range(10))
+    assert PromptLookup(loop + loop[:5]).propose(16) == []
+    assert PromptLookup(loop * 3).propose(16)[:3] == [0, 1, 2]
