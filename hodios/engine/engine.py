@@ -255,7 +255,9 @@ class Engine:
         alive = list(speaking)
         while alive:
             rows = [speaker.row for speaker in alive]
-            drawn = self._draw(logits[rows], alive, outputs)
+            # Taking rows copies them, at 200 kB each; usually they are all there are.
+            wanted = logits if rows == list(range(len(logits))) else logits[rows]
+            drawn = self._draw(wanted, alive, outputs)
             alive = [speaker for speaker, each in drawn if self._say(speaker, each, outputs)]
 
     def _draw(self, logits: Logits, speaking: Sequence[Speaker], outputs: Outputs) -> list[tuple[Speaker, Drawn]]:

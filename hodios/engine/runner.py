@@ -202,7 +202,8 @@ def _compile(model: ov.Model, threads: int, precision: str, input_group: int) ->
         {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": "1",
-            "ENABLE_CPU_PINNING": "YES",
+            # The cores are shared with the API and its clients, which a pinned thread could not make way for.
+            "ENABLE_CPU_PINNING": "NO",
             "INFERENCE_PRECISION_HINT": precision,
             "KV_CACHE_PRECISION": precision,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(input_group),
