@@ -111,5 +111,5 @@ def start_server(
 
 @pytest.fixture(scope="session")
 def live_server(start_server: Callable[..., LiveServer]) -> LiveServer:
-    """One for all tests that leave it as it is, with default settings."""
-    return start_server()
+    """One for all tests that leave it as it is. A short context, because what the seeds ask has no longest answer."""
+    return start_server(HODIOS_CONTEXT_LENGTH="2048")

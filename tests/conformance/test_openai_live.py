@@ -308,7 +308,7 @@ def test_tokenizer_for_evaluations(live_server: LiveServer) -> None:
     """What lm-evaluation-harness does with a remote tokenizer: its tokens are those that are counted and scored."""
     with httpx2.Client(base_url=live_server.url, headers=live_server.headers, timeout=PATIENCE_S) as http:
         info = http.get("/tokenizer_info").json()
-        assert (info["eos_token"], info["model_max_length"]) == ("<|im_end|>", 8192)
+        assert (info["eos_token"], info["model_max_length"]) == ("<|im_end|>", 2048)
         assert "<|im_start|>" in info["chat_template"]
         context, continuation = "The quick brown fox", " jumps over the lazy dog"
         ids = http.post("/tokenize", json={"prompt": context + continuation, "add_special_tokens": False}).json()
