@@ -119,6 +119,19 @@ def start(home: Path, log: Path, **settings: str) -> LiveServer:
     return server
 
 
+def run_apart(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A foreign program, to its end, without our terminal: some stop the whole process group when they reach for it."""
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+        **options,
+    )
+
+
 def stream_events(text: str) -> list[dict[str, Any]]:
     """The events of a stream that ended as it should, without comments and `[DONE]`."""
     events = [event for event in text.split("\n\n") if not event.startswith(":")]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from live_server import LiveServer, run_apart
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -26,7 +26,7 @@ def program() -> Callable[[str, str], str]:
         path = shutil.which(name)
         if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
             for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-                subprocess.run(["apt-get", *command], capture_output=True, check=False)
+                run_apart(["apt-get", *command])
             path = shutil.which(name)
         if path is None:
             pytest.fail(f"{name} is missing. Run as root: apt-get update && apt-get install -y {package}")
@@ -48,7 +48,7 @@ def node_folder(repository: Path, node: str, program: Callable[[str, str], str])
         folder.parent.mkdir(exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix="node-", dir=folder.parent))
         command = [program("npm", "npm"), "install", "--no-audit", "--no-fund", f"openai@{OPENAI_MAJOR}"]
-        installed = subprocess.run([*command, "--prefix", unfinished], capture_output=True, text=True, check=False)
+        installed = run_apart([*command, "--prefix", str(unfinished)])
         if installed.returncode:
             pytest.fail(f"{' '.join(command)} failed: {installed.stderr}")
         try:
@@ -57,3 +57,9 @@ def node_folder(repository: Path, node: str, program: Callable[[str, str], str])
             # Another run of the tests was faster.
             shutil.rmtree(unfinished)
     return folder
+
+
+@pytest.fixture(scope="session")
+def terse_server(start_server: Callable[..., LiveServer]) -> LiveServer:
+    """For programs that set no limit: the little model sometimes rambles on for as long as it may."""
+    return start_server(HODIOS_CONTEXT_LENGTH="640")

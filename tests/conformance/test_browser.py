@@ -138,10 +138,10 @@ def page_files(urls: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def relays(live_server: LiveServer) -> Iterator[dict[str, Relay]]:
+def relays(terse_server: LiveServer) -> Iterator[dict[str, Relay]]:
     with ExitStack() as stack:
         names = ("streamed", "whole", "fetched", "foreign")
-        yield {name: stack.enter_context(Relay(live_server.url)) for name in names}
+        yield {name: stack.enter_context(Relay(terse_server.url)) for name in names}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from live_server import KEY, MODEL, PATIENCE_S, LiveServer
+from live_server import KEY, MODEL, PATIENCE_S, LiveServer, run_apart
 from relay import Answered, Relay
 
 SEEDS = Path(__file__).parent / "seeds"
@@ -65,7 +64,7 @@ def text_of(run: Run, url: str) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(
-    live_server: LiveServer,
+    terse_server: LiveServer,
     node: str,
     node_folder: Path,
     program: Callable[[str, str], str],
@@ -80,7 +79,7 @@ def outcomes(
 
     def play(numbered: tuple[int, Run]) -> Outcome:
         number, run = numbered
-        with Relay(live_server.url) as relay:
+        with Relay(terse_server.url) as relay:
             file = folder / f"{number}-{run.seed}"
             file.write_text(text_of(run, relay.url))
             bodies_url = f"{relay.url}{run.prefix}/chat/completions"
@@ -90,9 +89,7 @@ def outcomes(
                 ".mjs": [node, str(file)],
                 ".json": ["curl", bodies_url, "-H", f"Authorization: Bearer {KEY}", "-d", f"@{file}"],
             }[file.suffix]
-            done = subprocess.run(
-                command, env=env, cwd=folder, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_S
-            )
+            done = run_apart(command, env=env, cwd=folder, timeout=2 * PATIENCE_S)
             answers = relay.answers()
         assert len(answers) == 1, (run, done, answers)
         return Outcome(done.returncode, done.stdout, done.stderr, answers[0])
