@@ -43,12 +43,14 @@ class Model(Protocol):
 class Voice:
     """What the engine keeps of one continuation besides its tokens: how it draws, guesses and ends."""
 
-    __slots__ = ("cumulative", "draw", "lookup", "stops")
+    __slots__ = ("cumulative", "draw", "is_forced", "lookup", "stops")
 
     def __init__(self, draw: Draw, lookup: PromptLookup | None, stops: frozenset[int]) -> None:
         self.draw = draw
         self.lookup = lookup
         self.stops = stops
+        self.is_forced = False
+        """Whether the grammar allows nothing but what was guessed, so that being right says nothing of guessing."""
         self.cumulative = 0.0
         """Log-probability of all that was said, where log-probabilities are asked for."""
 
@@ -186,8 +188,7 @@ class Engine:
             rng=self._rng,
             matcher=None if submit.grammar is None else self._matcher(submit.grammar),
         )
-        guesses = self._speculates and sampling.seed is None and submit.grammar is None
-        lookup = PromptLookup(submit.prompt) if guesses else None
+        lookup = PromptLookup(submit.prompt) if self._speculates and sampling.seed is None else None
         return Voice(draw, lookup, frozenset(ends) | frozenset(sampling.stop_token_ids))
 
     def _matcher(self, grammar: Grammar) -> Matcher:
@@ -314,17 +315,17 @@ class Engine:
         if not chunk.is_prefill:
             self._scheduler.commit(chunk, 1 + speaker.num_right)
         if voice.lookup is not None:
-            if speaker.guesses:
+            if speaker.guesses and not voice.is_forced:
                 voice.lookup.report(len(speaker.guesses), speaker.num_right)
             voice.lookup.extend(speaker.said)
         sequence.drafts = [] if sequence.is_seeded else self._guess(voice)
 
     def _guess(self, voice: Voice) -> list[int]:
         """What the grammar forces is certain; what the prompt suggests is worth a row only while rows are cheap."""
-        if voice.draw.matcher is not None:
-            return voice.draw.matcher.forced_tokens()
-        if voice.lookup is None:
-            return []
+        forced = [] if voice.draw.matcher is None else voice.draw.matcher.forced_tokens()
+        voice.is_forced = bool(forced)
+        if forced or voice.lookup is None:
+            return forced
         return voice.lookup.propose(0 if self._scheduler.num_running <= FEW_SEQUENCES else CROWD_MATCH)
 
     def _end(
