@@ -28,6 +28,9 @@ ENGINE_VERSION = f"openvino-{ov.__version__.split('-')[0]}"
 LEAST_INPUT_GROUP, MOST_INPUT_GROUP = 32, 64
 """Inputs that share a scale where they are quantized: as many as weights do, within these bounds."""
 
+WARM_LOGIT_ROWS = 64
+"""A step rarely wants more rows' logits than this: one per running sequence, and some for guesses."""
+
 RUNTIME_CACHE_ENTRIES = 2000
 """Bound of the plugin's store of per-shape kernels; the warm-up set of a 30-layer model needs a third of it."""
 
@@ -102,6 +105,7 @@ class Runner:
 
     def _run_scratch(self, size: int) -> None:
         self._inputs = self._arrays((), size)
+        self._inputs["logit_rows"] = np.zeros(min(size, WARM_LOGIT_ROWS), np.int64)
         for name, array in self._inputs.items():
             self._request.set_tensor(name, ov.Tensor(array))
         self._request.infer()
