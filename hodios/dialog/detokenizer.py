@@ -20,10 +20,14 @@ class Detokenizer:
 
     All pushes and the flush together are the same text for every way to cut the tokens into portions. With
     `strip_space`, one space at the very start of the text is dropped: the one that SentencePiece encoding put there.
+    `skip_special` leaves out tokens that are no text, but for those in `shown`.
     """
 
-    def __init__(self, tokens: TokenBytes, *, skip_special: bool, strip_space: bool) -> None:
+    def __init__(
+        self, tokens: TokenBytes, *, skip_special: bool, strip_space: bool, shown: frozenset[int] = frozenset()
+    ) -> None:
         self._tokens = tokens
+        self._shown = shown
         self._skip_special = skip_special
         self._strip_space = strip_space
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
@@ -33,7 +37,7 @@ class Detokenizer:
         pieces = []
         for token_id in ids:
             is_special = self._tokens.is_special(token_id)
-            if is_special and self._skip_special:
+            if is_special and self._skip_special and token_id not in self._shown:
                 continue
             piece = self._tokens.token_bytes(token_id)
             if self._strip_space and not is_special and piece:

@@ -8,28 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any
 
 from jinja2.exceptions import TemplateError
 
 from hodios.dialog.growth import MAX_CHARACTERS
-from hodios.dialog.messages import normalize
 from hodios.dialog.sandbox import ChatEnvironment
-from hodios.errors import InvalidRequest, UnsupportedModel, UnsupportedParameter
+from hodios.errors import InvalidRequest, UnsupportedModel
 
-_CHATML = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-_LLAMA2 = (
-    "{% set state = namespace(system='') %}{% for message in messages %}"
-    "{% if message['role'] == 'system' %}"
-    "{% set state.system = state.system + '<<SYS>>\\n' + message['content'] + '\\n<</SYS>>\\n\\n' %}"
-    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + ' ' + eos_token }}"
-    "{% else %}{{ bos_token + '[INST] ' + state.system + message['content'] + ' [/INST]' }}"
-    "{% set state.system = '' %}{% endif %}{% endfor %}"
-)
 _CONTINUE_HERE = "\ue000continue here\ue000 "
 """Marks the end of the message to go on with. Ends with a space to learn whether the template strips messages."""
 
@@ -44,17 +30,6 @@ _FAILURES = (
     ValueError,
 )
 """What a template can raise: its own errors, and those of the Python that it is compiled to."""
-
-
-class SpecialTokens(Protocol):
-    """What a template asks of a tokenizer."""
-
-    add_bos: bool
-    chat_templates: dict[str, str]
-    special_tokens: dict[str, str]
-    is_sentence_piece: bool
-
-    def has_token(self, text: str) -> bool: ...
 
 
 class ChatTemplate:
@@ -87,24 +62,9 @@ class ChatTemplate:
         except (*_FAILURES, SyntaxError) as error:
             raise UnsupportedModel(f"the model's chat template does not compile: {error}") from error
 
-    @classmethod
-    def for_tokenizer(cls, tokenizer: SpecialTokens, clock: Callable[[], datetime], *, name: str = "default") -> Self:
-        """The template `name` of a model's file, or one guessed from the vocabulary where the file has no template.
-
-        Raises `UnsupportedParameter` when there is nothing to go by, as with base models.
-        """
-        special = tokenizer.special_tokens
-        bos_token = special.get("bos_token", "")
-        source = tokenizer.chat_templates.get(name, tokenizer.chat_templates.get("default"))
-        if source is None:
-            source = _guess(tokenizer)
-            bos_token = bos_token if tokenizer.add_bos else ""
-        eos_token = special.get("eos_token", "")
-        return cls(source, bos_token=bos_token, eos_token=eos_token, clock=clock, special_tokens=special)
-
     def render(
         self,
-        messages: Sequence[Mapping[str, Any]],
+        chat: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -112,12 +72,11 @@ class ChatTemplate:
         continue_final_message: bool = False,
         kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt, BOS included where the template writes it, so encode it without adding special tokens.
+        """The prompt for messages that the template gets as they are, BOS included where the template writes it.
 
         `kwargs` are the client's own variables. With `continue_final_message` the text ends where the last message's
         content ends. Raises `InvalidRequest`, with the template's own words where it refuses the messages.
         """
-        chat = normalize(messages)
         shadowed = sorted(self._reserved & set(kwargs or ()))
         if shadowed:
             raise InvalidRequest(
@@ -125,6 +84,7 @@ class ChatTemplate:
             )
         variables = {
             **self._special_tokens,
+            "date_string": self._clock().strftime("%d %b %Y"),
             **(kwargs or {}),
             "tools": tools,
             "documents": documents,
@@ -137,17 +97,16 @@ class ChatTemplate:
                 "continue_final_message goes on with the last message, so add_generation_prompt must be false",
                 param="continue_final_message",
             )
-        return self._run_open({**variables, "messages": chat}, messages[-1].get("content"))
+        return self._run_open({**variables, "messages": chat})
 
-    def _run_open(self, variables: dict[str, Any], content: object) -> str:
+    def _run_open(self, variables: dict[str, Any]) -> str:
         """The rendering up to the end of the last message's content."""
-        if not content:
+        *before, last = variables["messages"]
+        if not last["content"]:
             raise InvalidRequest(
                 "continue_final_message needs text as the last message's content", param="continue_final_message"
             )
-        *before, last = variables["messages"]
-        marked = {**last, "content": last["content"] + _CONTINUE_HERE}
-        text = self._run({**variables, "messages": [*before, marked]})
+        text = self._run({**variables, "messages": [*before, {**last, "content": _marked(last["content"])}]})
         head, mark, tail = text.rpartition(_CONTINUE_HERE.rstrip())
         if not mark:
             raise InvalidRequest(
@@ -173,11 +132,9 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-def _guess(tokenizer: SpecialTokens) -> str:
-    if tokenizer.has_token("<|im_start|>"):
-        return _CHATML
-    if tokenizer.is_sentence_piece:
-        return _LLAMA2
-    raise UnsupportedParameter(
-        "the model's file has no chat template, so it cannot chat; use /v1/completions", param="messages"
-    )
+def _marked(content: Any) -> Any:
+    """Text, or parts of type text, with the mark at its end."""
+    if isinstance(content, str):
+        return content + _CONTINUE_HERE
+    *before, last = content
+    return [*before, {**last, "text": last["text"] + _CONTINUE_HERE}]

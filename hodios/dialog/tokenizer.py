@@ -5,7 +5,8 @@ Knows no messages and no templates beyond carrying them; refuses vocabularies th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ import msgspec
 from tokenizers import Tokenizer as Backend
 
 from hodios.dialog.detokenizer import Detokenizer
+from hodios.dialog.guard import Rendered, pattern_of
 from hodios.dialog.vocabulary import SPACE, Vocabulary, read_vocabulary
 from hodios.errors import InvalidRequest, UnsupportedModel
 
@@ -32,7 +34,12 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, backend_json: bytes) -> None:
         self._vocabulary = vocabulary
         self._backend = Backend.from_buffer(backend_json)
-        self._plain = _without_control_tokens(self._backend, vocabulary)
+        added = {id: token.content for id, token in self._backend.get_added_tokens_decoder().items()}
+        self.markup = frozenset(text for id, text in added.items() if id in vocabulary.control_ids or _is_tag(text))
+        """Tokens that prompts are built from, as text: control tokens, and user-defined ones with the form of tags."""
+        self._markup_pattern = re.compile(pattern_of(self.markup))
+        self._plain = _without(self._backend, lambda id: id in vocabulary.control_ids)
+        self._bare = _without(self._backend, lambda id: added[id] in self.markup)
         self._bytes: list[bytes | None] = [None] * vocabulary.size
         self.vocab_size = vocabulary.size
         self.bos_id = vocabulary.bos_id
@@ -42,6 +49,8 @@ class Tokenizer:
         self.chat_templates = vocabulary.chat_templates
         self.special_tokens = vocabulary.special_tokens
         self.is_sentence_piece = vocabulary.kind == "spm"
+        self.adds_space = vocabulary.add_space_prefix
+        """Whether a space is put before each text that is encoded."""
 
     @classmethod
     def from_gguf(cls, metadata: Mapping[str, object]) -> Self:
@@ -79,18 +88,28 @@ class Tokenizer:
         `add_special` adds BOS and EOS where the file says so. Without `parse_special` the text of a control token is
         plain text; user-defined tokens are found either way. Raises `InvalidRequest` for lone surrogates.
         """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"the text holds a lone surrogate, {text[error.start]!r} at character {error.start}"
-            ) from None
+        _check_text(text)
         backend = self._backend if parse_special else self._plain
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids
         if add_special and self.add_bos and self.bos_id is not None:
             ids.insert(0, self.bos_id)
         if add_special and self._vocabulary.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
+        return ids
+
+    def encode_rendered(self, rendered: Rendered) -> list[int]:
+        """The token ids of a prompt, with exactly one BOS at its start where the file wants one.
+
+        Markup that the template wrote becomes its token; what clients wrote is plain text, whatever it looks like.
+        Raises `InvalidRequest` for lone surrogates.
+        """
+        _check_text(rendered.text)
+        ids: list[int] = []
+        for text, is_token in rendered.pieces(self._markup_pattern):
+            backend = self._backend if is_token else self._bare
+            ids += backend.encode(text, add_special_tokens=False).ids
+        if self.add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
@@ -102,15 +121,17 @@ class Tokenizer:
         detokenizer = self.detokenizer(skip_special=skip_special, at_start=True)
         return detokenizer.push(ids) + detokenizer.flush()
 
-    def detokenizer(self, *, skip_special: bool = True, at_start: bool = False) -> Detokenizer:
-        """Streams text out of tokens.
+    def detokenizer(
+        self, *, skip_special: bool = True, at_start: bool = False, shown: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """Streams text out of tokens; those in `shown` appear even where `skip_special` leaves out others like them.
 
         `at_start` means that the tokens are a text from its start, so the space that `add_space_prefix` put before the
         first word (SentencePiece only) is dropped; tokens that continue a prompt keep theirs, since it separates them
         from it. Only the first token that is not special counts.
         """
         strip_space = at_start and self._vocabulary.add_space_prefix
-        return Detokenizer(self, skip_special=skip_special, strip_space=strip_space)
+        return Detokenizer(self, skip_special=skip_special, strip_space=strip_space, shown=shown)
 
     def token_bytes(self, id: int) -> bytes:
         """The exact bytes of a token, of a special one its text. Raises `InvalidRequest` for an id out of range."""
@@ -131,7 +152,17 @@ class Tokenizer:
 
     def has_token(self, text: str) -> bool:
         """Whether `text` is one token of the vocabulary, spelled as the file spells it."""
-        return self._backend.token_to_id(text) is not None
+        return self.token_id(text) is not None
+
+    def token_id(self, text: str) -> int | None:
+        """The id of the token that the file spells `text`."""
+        id: int | None = self._backend.token_to_id(text)
+        return id
+
+    def control_id(self, text: str) -> int | None:
+        """The id of the control token that is spelled so, if there is one."""
+        id: int | None = self._backend.token_to_id(text)
+        return id if id is not None and self.is_special(id) else None
 
     def _spell(self, id: int) -> bytes:
         text = self._backend.id_to_token(id)
@@ -145,16 +176,29 @@ class Tokenizer:
         return b"".join(_byte_of(character) for character in text)
 
 
-def _without_control_tokens(backend: Backend, vocabulary: Vocabulary) -> Backend:
-    """The same model, for which the text of control tokens is text like any other."""
+def _without(backend: Backend, is_left_out: Callable[[int], bool]) -> Backend:
+    """The same model, for which the text of some of the tokens outside of it is text like any other."""
     plain = Backend(backend.model)
     if backend.normalizer is not None:
         plain.normalizer = backend.normalizer
     if backend.pre_tokenizer is not None:
         plain.pre_tokenizer = backend.pre_tokenizer
     added = backend.get_added_tokens_decoder()
-    plain.add_tokens([token for id, token in sorted(added.items()) if id not in vocabulary.control_ids])
+    plain.add_tokens([token for id, token in sorted(added.items()) if not is_left_out(id)])
     return plain
+
+
+def _is_tag(text: str) -> bool:
+    """Whether a token has the form of markup, such as `<tool_call>` or `[INST]`, and is no letter or white space."""
+    return len(text) > 2 and not (text[0].isalnum() or text[-1].isalnum() or text.isspace())
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = f"the text holds a lone surrogate, {text[error.start]!r} at character {error.start}"
+        raise InvalidRequest(message) from None
 
 
 def _byte_of(character: str) -> bytes:

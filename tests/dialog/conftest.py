@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import struct
 import subprocess
@@ -14,7 +15,15 @@ from typing import Any, BinaryIO
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent))
+
+from conversations import MARKUP, FileTokens, clock
+from mistral_files import metadata_of
+
+from hodios.dialog.families import FAMILIES
+from hodios.dialog.profile import Profile
 from hodios.dialog.tokenizer import Tokenizer
+from hodios.dialog.vocabulary import CONTROL, USER_DEFINED
 
 SOURCES = "llama-cpp-python==0.3.36"
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -88,9 +97,61 @@ def vocabulary_metadata(llama_cpp_models: Path, starter_model_path: Path) -> Cal
 def tokenizer_of(vocabulary_metadata: Callable[[str], dict[str, Any]]) -> Callable[[str], Tokenizer]:
     @cache
     def build(name: str) -> Tokenizer:
-        return Tokenizer.from_gguf(vocabulary_metadata(name))
+        tokenizer = Tokenizer.from_gguf(vocabulary_metadata(name))
+        # It stays to the end; the collector need not look through a million words again and again.
+        gc.freeze()
+        return tokenizer
 
     return build
+
+
+@pytest.fixture(scope="session")
+def mistral_tokenizer_of() -> Callable[[str], Tokenizer]:
+    """Mistral's own vocabularies, by the name of their version."""
+
+    @cache
+    def build(name: str) -> Tokenizer:
+        tokenizer = Tokenizer.from_gguf(metadata_of(name))
+        gc.freeze()
+        return tokenizer
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def hermes(vocabulary_metadata: Callable[[str], dict[str, Any]]) -> Tokenizer:
+    """A vocabulary as Hermes 2 Pro made it of Llama 3's: ChatML and the tags of tools are tokens."""
+    names = ("<|im_start|>", "<|im_end|>", "<tools>", "</tools>", "<tool_call>", "</tool_call>", "<tool_response>")
+    metadata = dict(vocabulary_metadata("llama-bpe"))
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    types = list(metadata["tokenizer.ggml.token_type"])
+    for number, name in enumerate((*names, "</tool_response>")):
+        id = tokens.index(f"<|reserved_special_token_{number + 10}|>")
+        tokens[id] = name
+        types[id] = CONTROL if name.startswith("<|") else USER_DEFINED
+    return Tokenizer.from_gguf(metadata | {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types})
+
+
+@pytest.fixture(scope="session")
+def template_sources(llama_cpp_models: Path) -> dict[str, str]:
+    """Chat templates of published models, by the names of llama.cpp's files."""
+    paths = sorted((llama_cpp_models / "templates").glob("*.jinja"))
+    return {path.stem: path.read_text(encoding="utf-8") for path in paths}
+
+
+@pytest.fixture(scope="session")
+def published_markup(template_sources: dict[str, str]) -> frozenset[str]:
+    """All that looks like a control token in any of these templates, or is one in a family."""
+    found = {text for source in template_sources.values() for text in MARKUP.findall(source)}
+    found |= {text for family in FAMILIES.values() for text in family.markup if MARKUP.fullmatch(text)}
+    return frozenset(found | {"<s>", "</s>"})
+
+
+@pytest.fixture(scope="session")
+def published_profiles(template_sources: dict[str, str], published_markup: frozenset[str]) -> dict[str, Profile]:
+    """Of models that have these templates, and a control token for all markup."""
+    tokens = {name: FileTokens({"default": source}, published_markup) for name, source in template_sources.items()}
+    return {name: Profile.for_tokenizer(entry, clock) for name, entry in tokens.items()}
 
 
 @pytest.fixture(scope="session")

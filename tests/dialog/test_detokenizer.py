@@ -108,3 +108,18 @@ def test_one_space_is_dropped_at_the_start_of_the_text(ids: list[int], text: str
     for cut in range(len(ids) + 1):
         detokenizer = Detokenizer(OneByteEach(), skip_special=True, strip_space=True)
         assert detokenizer.push(ids[:cut]) + detokenizer.push(ids[cut:]) + detokenizer.flush() == text
+
+
+@given(st.lists(st.integers(0, 256), max_size=24))
+def test_control_tokens_that_must_be_seen(ids: list[int]) -> None:
+    shown, whole = (
+        Detokenizer(OneByteEach(), skip_special=skip, strip_space=False, shown=ids_shown)
+        for skip, ids_shown in ((True, frozenset({256})), (False, frozenset[int]()))
+    )
+    assert shown.push(ids) + shown.flush() == whole.push(ids) + whole.flush()
+
+
+def test_shown_control_tokens_are_not_words() -> None:
+    """The space that SentencePiece puts before the first word is dropped behind them too."""
+    detokenizer = Detokenizer(OneByteEach(), skip_special=True, strip_space=True, shown=frozenset({256}))
+    assert detokenizer.push([256, *b" a b"]) == "<end>a b"

@@ -133,9 +133,10 @@ def test_tekken(text: str) -> None:
     assert words("tekken", text) == list(cut(text, tekken_cut))
 
 
-@pytest.mark.parametrize("name", sorted(PRE_TOKENIZERS))
+@pytest.mark.parametrize("name", sorted({repr(each): name for name, each in PRE_TOKENIZERS.items()}.values()))
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_nothing_is_lost(name: str, text: str) -> None:
+    """One name of each; many mean the same."""
     assert "".join(words(name, text)) == text
 
 

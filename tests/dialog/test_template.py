@@ -5,23 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import jinja2.ext
 import pytest
+from conversations import DAY
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja_reference import expected
 
 from hodios.dialog.template import ChatTemplate
 from hodios.dialog.tokenizer import Tokenizer
-from hodios.errors import InvalidRequest, UnsupportedModel, UnsupportedParameter
+from hodios.errors import InvalidRequest, UnsupportedModel
 
-NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 NUM_GROUPS = 6
 CALL = {"type": "function", "id": "abcdefghi", "function": {"name": "f", "arguments": {"a": "é<1>"}}}
 PARAMETERS = {"type": "object", "properties": {"a": {"type": "string", "description": "x & y"}}, "required": ["a"]}
@@ -42,40 +39,8 @@ CHATS: list[list[dict[str, Any]]] = [
 ]
 
 
-class Inline(jinja2.ext.Extension):
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Any) -> Any:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_call"), [], [], body).set_lineno(line)
-
-    def _call(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-def expected(source: str, **variables: Any) -> str:
-    return reference(source).render(documents=None, bos_token="<s>", eos_token="</s>", **variables)
-
-
-@cache
-def reference(source: str) -> jinja2.Template:
-    def to_json(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators)
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    extensions = [jinja2.ext.loopcontrols, Inline]
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = NOW.strftime
-    return environment.from_string(source)
-
-
 def template(source: str) -> ChatTemplate:
-    return ChatTemplate(source, bos_token="<s>", eos_token="</s>", clock=lambda: NOW)
+    return ChatTemplate(source, bos_token="<s>", eos_token="</s>", clock=lambda: DAY)
 
 
 def outcome(render: Callable[..., str], *args: Any, **options: Any) -> tuple[str | None, str]:
@@ -101,25 +66,6 @@ def test_published_templates_render_as_hugging_face_renders_them(group: int, lla
             assert refusal in our_refusal
             num_rendered += text is not None
     assert num_rendered > 100
-
-
-def test_starter_model(starter: Tokenizer) -> None:
-    text = ChatTemplate.for_tokenizer(starter, lambda: NOW).render([{"role": "user", "content": "Hi"}])
-    assert text == (
-        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-    )
-    tokens = starter.encode(text, add_special=False)
-    assert tokens.count(1) == 3
-    assert starter.decode(tokens, skip_special=False) == text
-
-
-@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=20)), min_size=1))
-def test_starter_model_shows_any_content_as_it_is(starter: Tokenizer, turns: list[tuple[str, str]]) -> None:
-    ours = ChatTemplate.for_tokenizer(starter, lambda: NOW)
-    chat = [{"role": role, "content": content} for role, content in turns]
-    expected_turns = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
-    assert ours.render(chat, add_generation_prompt=False).endswith(expected_turns)
 
 
 class TestFunctions:
@@ -150,7 +96,7 @@ class TestFunctions:
     def test_special_tokens_documents_and_own_variables(self, starter: Tokenizer) -> None:
         source = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ documents[0].title }}{{ date }}{{ tools is none }}"
         ours = ChatTemplate(
-            source, bos_token="B", eos_token="E", clock=lambda: NOW, special_tokens={"pad_token": "P", "bos_token": "x"}
+            source, bos_token="B", eos_token="E", clock=lambda: DAY, special_tokens={"pad_token": "P", "bos_token": "x"}
         )
         assert ours.render(self.CHAT, documents=[{"title": "T"}], kwargs={"date": "D"}) == "BEPTDTrue"
 
@@ -227,7 +173,13 @@ class TestContinuing:
     def test_ends_with_the_message(self) -> None:
         assert self.render(self.PLAIN, "ab ") == "<user>x</><assistant>ab "
         assert self.render(self.STRIPPING, "ab ") == "<user>x</><assistant>ab"
-        assert self.render(self.PLAIN, [{"type": "text", "text": "ab"}]) == "<user>x</><assistant>ab"
+
+    def test_ends_with_the_last_part(self) -> None:
+        parts = [{"type": "text", "text": "ab "}]
+        source = "{% for m in messages %}{% for p in m.content %}<{{ p.text }}>{% endfor %}{% endfor %}"
+        chat = [{"role": "user", "content": parts}, {"role": "assistant", "content": parts}]
+        options = {"add_generation_prompt": False, "continue_final_message": True}
+        assert template(source).render(chat, **options) == "<ab ><ab "
 
     @given(st.text(min_size=1))
     def test_ends_with_any_message(self, content: str) -> None:
@@ -249,52 +201,3 @@ class TestContinuing:
     def test_excludes_a_generation_prompt(self) -> None:
         with pytest.raises(InvalidRequest, match="add_generation_prompt"):
             template(self.PLAIN).render([{"role": "user", "content": "x"}], continue_final_message=True)
-
-
-class Words:
-    """A tokenizer as far as templates look at it."""
-
-    def __init__(self, *words: str, is_sentence_piece: bool = False, add_bos: bool = True) -> None:
-        self.add_bos = add_bos
-        self.is_sentence_piece = is_sentence_piece
-        self.chat_templates: dict[str, str] = {}
-        self.special_tokens = {"bos_token": "<s>", "eos_token": "</s>"}
-        self._words = words
-
-    def has_token(self, text: str) -> bool:
-        return text in self._words
-
-
-class TestGuesses:
-    CHAT = CHATS[1]
-
-    def render(self, words: Words) -> str:
-        return ChatTemplate.for_tokenizer(words, lambda: NOW).render(self.CHAT)
-
-    @pytest.mark.parametrize("add_bos", [False, True])
-    def test_chatml(self, add_bos: bool) -> None:
-        assert self.render(Words("<|im_start|>", is_sentence_piece=True, add_bos=add_bos)) == (
-            ("<s>" if add_bos else "") + "<|im_start|>system\n Be brief. <|im_end|>\n<|im_start|>user\n a <|im_end|>\n"
-            "<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc\n<|im_end|>\n<|im_start|>assistant\n"
-        )
-
-    def test_llama2(self) -> None:
-        assert self.render(Words(is_sentence_piece=True)) == (
-            "<s>[INST] <<SYS>>\n Be brief. \n<</SYS>>\n\n a  [/INST] b </s><s>[INST] c\n [/INST]"
-        )
-
-    def test_neither(self) -> None:
-        with pytest.raises(UnsupportedParameter, match="/v1/completions"):
-            self.render(Words())
-
-    def test_real_vocabularies(self, tokenizer_of: Callable[[str], Tokenizer]) -> None:
-        llama2 = ChatTemplate.for_tokenizer(tokenizer_of("llama-spm"), lambda: NOW)
-        assert llama2.render(CHATS[0]).startswith("<s>[INST] Hi")
-        with pytest.raises(UnsupportedParameter):
-            ChatTemplate.for_tokenizer(tokenizer_of("gpt-2"), lambda: NOW)
-
-    def test_named_templates(self) -> None:
-        words = Words()
-        words.chat_templates = {"default": "plain", "tool_use": "tools"}
-        for name, text in [("default", "plain"), ("tool_use", "tools"), ("rag", "plain")]:
-            assert ChatTemplate.for_tokenizer(words, lambda: NOW, name=name).render(self.CHAT) == text

@@ -213,7 +213,7 @@ def test_ids_outside_of_the_vocabulary_are_refused(token: int, starter: Tokenize
 @pytest.mark.parametrize("unit", ["a", " ", "\n", "1", ".", "é", "你", "ab ", "\u0301", "A"])
 def test_long_runs_take_time_in_proportion(name: str, unit: str, tokenizer_of: Callable[[str], Tokenizer]) -> None:
     tokenizer = tokenizer_of(name)
-    num_characters = 6_000
+    num_characters = 3_000
 
     def fastest(length: int) -> float:
         text = unit * (length // len(unit))
@@ -237,3 +237,19 @@ def test_a_megabyte_of_one_character(name: str, tokenizer_of: Callable[[str], To
         text = unit * 1_000_000
         shown = text.replace("▁", " ") if tokenizer.is_sentence_piece else text
         assert tokenizer.decode(tokenizer.encode(text, add_special=False)) == shown
+
+
+def test_tokens_by_their_text(starter: Tokenizer, llama2: Tokenizer) -> None:
+    end = starter.token_id("<|im_end|>")
+    assert end is not None
+    assert starter.token_text(end) == "<|im_end|>"
+    assert starter.token_id("no such token") is None
+    assert llama2.token_id("</s>") == llama2.eos_id
+
+
+def test_markup_is_what_prompts_are_built_from(tokenizer_of: Callable[[str], Tokenizer]) -> None:
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= tokenizer_of("starter").markup
+    assert tokenizer_of("llama-spm").markup == {"<unk>", "<s>", "</s>"}
+    assert {"</s>", "<|end|>"} <= tokenizer_of("phi-3").markup
+    assert not any(text.isspace() for text in tokenizer_of("gpt-neox").markup)
+    assert not any(len(text) < 3 for text in tokenizer_of("deepseek-llm").markup)
