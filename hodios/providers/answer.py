@@ -13,6 +13,7 @@ from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.messages import Output
 from hodios.events import Stopped, Text, TokenLogprob
 from hodios.providers.continuation import Continuation, TokenTexts
+from hodios.providers.healing import Begun
 from hodios.types import Request
 
 
@@ -24,6 +25,12 @@ class Prompt(Struct, frozen=True):
     echo: str
     """What is shown of it with `echo`."""
     max_tokens: int
+    opened: str = ""
+    """The name of the thought that a chat's prompt leaves open; "" for none."""
+    num_altered: int = 0
+    """How often a client's text had to be altered, because it was markup that the vocabulary has no tokens for."""
+    begun: Begun | None = None
+    """Of the answer, what is in the prompt already or has to come again; None where it is new."""
 
 
 class Answer:
@@ -41,7 +48,9 @@ class Answer:
         tokenizer: Tokenizer,
         texts: TokenTexts,
         stop_strings: StopStrings | None,
+        shown_ids: frozenset[int] = frozenset(),
     ) -> None:
+        """Control tokens in `shown_ids` appear in the text."""
         self.cached_tokens = 0
         self.queue_s = 0.0
         self.accepted_tokens = 0
@@ -50,7 +59,7 @@ class Answer:
         self._texts = texts
         self._first_index = first_index
         self._continuations = [
-            Continuation(first_index + number, request, tokenizer, texts, stop_strings)
+            Continuation(first_index + number, request, tokenizer, texts, stop_strings, shown_ids, prompt.begun)
             for number in range(num_continuations(request))
         ]
         self._is_ranked = request.best_of > request.n

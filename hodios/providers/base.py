@@ -6,7 +6,7 @@ Knows no HTTP, no template and no tokenizer; those are the business of the modul
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -14,6 +14,8 @@ from hodios.events import Event
 from hodios.types import ModelCard, Request
 
 ModelState = Literal["ready", "loading", "restarting", "failed"]
+Verdict = Literal["well", "ill", "unknown"]
+"""What a free probe says: it answers; it does not, or says itself that it is broken; that cannot be told so."""
 
 
 class ModelHealth(Struct, frozen=True, kw_only=True):
@@ -103,4 +105,13 @@ class Provider(Protocol):
 
     def health(self) -> Sequence[ModelHealth]:
         """One entry for each of `models()`, in that order. Cheap, and never waits."""
+        ...
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A provider whose health nobody knows unless it is asked, and that can be asked for nothing."""
+
+    async def probe(self) -> Verdict:
+        """Takes a few seconds at most. Never asks a model anything, and never costs."""
         ...

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec.structs import replace
+
 from hodios.dialog.stop import StopMatcher, StopStrings
 from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.messages import Output, TokenAlternatives
 from hodios.events import Stopped, Text, TokenLogprob
+from hodios.providers.healing import Begun
+from hodios.providers.resuming import ResumedMatcher
 from hodios.types import FinishReason, Request
 
 
@@ -49,8 +53,10 @@ class Continuation:
     __slots__ = (
         "_detokenizer",
         "_matcher",
+        "_num_again",
         "_num_decoded",
         "_num_passed",
+        "_num_to_come",
         "_passed",
         "_request",
         "_texts",
@@ -63,8 +69,17 @@ class Continuation:
     )
 
     def __init__(
-        self, index: int, request: Request, tokenizer: Tokenizer, texts: TokenTexts, stop_strings: StopStrings | None
+        self,
+        index: int,
+        request: Request,
+        tokenizer: Tokenizer,
+        texts: TokenTexts,
+        stop_strings: StopStrings | None,
+        shown_ids: frozenset[int] = frozenset(),
+        begun: Begun | None = None,
     ) -> None:
+        """`begun`: what somebody else has said of it. The text that comes again is not shown, nor its tokens counted;
+        no log-probabilities can be had."""
         self.index = index
         self.is_over = False
         self.num_tokens = 0
@@ -73,8 +88,12 @@ class Continuation:
         self._request = request
         self._tokenizer = tokenizer
         self._texts = texts
-        self._detokenizer = tokenizer.detokenizer(skip_special=True)
-        self._matcher = None if stop_strings is None else StopMatcher(stop_strings, include_stop=request.include_stop)
+        self._detokenizer = tokenizer.detokenizer(skip_special=True, shown=shown_ids)
+        self._matcher = _matcher(stop_strings, request, begun)
+        self._num_again = begun.num_characters if begun else 0
+        """Characters that come again."""
+        self._num_to_come = request.max_tokens if begun else None
+        """Tokens after them; None where the engine knows."""
         self._passed = ""
         """Text that the stop strings have let through and that was not shown yet."""
         self._num_decoded = 0
@@ -92,8 +111,12 @@ class Continuation:
         """What one output adds; nothing once the answer `is_over`."""
         if self.is_over:
             return []
+        if self._num_again:
+            output = self._skip(output)
+        if self._num_to_come is not None:
+            output = self._shortened(output, self._num_to_come - self.num_tokens)
         tokens, logprobs = output.tokens, output.logprobs
-        if logprobs is None and self._matcher is None and output.finish_reason is None:
+        if logprobs is None and self._matcher is None and output.finish_reason is None and not self._passed:
             self.num_tokens += len(tokens)
             text = self._detokenizer.push(tokens)
             return [Text(self.index, text, (), self.num_tokens)] if text else []
@@ -105,6 +128,26 @@ class Continuation:
         if output.finish_reason is None:
             return self._show()
         return self._finish(output, output.finish_reason)
+
+    def _skip(self, output: Output) -> Output:
+        """Without the tokens that bring nothing but what comes again."""
+        for num_read, token in enumerate(output.tokens, start=1):
+            piece = self._detokenizer.push((token,))
+            new = piece[self._num_again :]
+            self._num_again = max(0, self._num_again - len(piece))
+            if new:
+                self._count(None)
+                self._pass(new)
+            if not self._num_again:
+                return replace(output, tokens=output.tokens[num_read:])
+        return replace(output, tokens=[])
+
+    @staticmethod
+    def _shortened(output: Output, num_to_come: int) -> Output:
+        """The engine was granted more tokens than are wanted: nobody knows how many the text that comes again takes."""
+        if len(output.tokens) < num_to_come or (len(output.tokens) == num_to_come and output.finish_reason):
+            return output
+        return replace(output, tokens=output.tokens[:num_to_come], finish_reason="length", stop_token=None)
 
     @property
     def _matched(self) -> str | None:
@@ -175,3 +218,11 @@ class Continuation:
         if self._passed or logprobs:
             events.insert(0, Text(self.index, self._passed, logprobs, self.num_tokens))
         return events
+
+
+def _matcher(strings: StopStrings | None, request: Request, begun: Begun | None) -> StopMatcher | None:
+    if strings is None:
+        return None
+    if begun is not None:
+        return ResumedMatcher(strings, begun.text, include_stop=request.include_stop)
+    return StopMatcher(strings, include_stop=request.include_stop)

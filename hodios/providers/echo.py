@@ -1,28 +1,35 @@
 """A provider that answers with what it was asked: one token per byte, no model behind it, the same answer every time.
 
-It honours every parameter that makes sense for it, so the API can be proven and tried without an engine.
+It honours every parameter that makes sense for it, so the API can be proven and tried without an engine. A chat's
+answer is read as Hermes models write: `<think>` at its start becomes thoughts and, with tools, `<tool_call>` calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
+from hodios.dialog.formats.hermes import HermesFormat
+from hodios.dialog.pieces import CallName
+from hodios.dialog.reasoning import PlainParser, ReasoningParser
 from hodios.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
-from hodios.events import Event, Finish, Started, Stopped, Text, TokenLogprob, Usage
+from hodios.events import Event, Finish, Noticed, Started, Stopped, Text, TokenLogprob, Usage
 from hodios.providers.base import ModelHealth, TokenizerDoor
-from hodios.types import FinishReason, ModelCard, Request, Sampling
+from hodios.providers.reading import ChoiceReader
+from hodios.types import FinishReason, ModelCard, Request, Sampling, Warning
 
 MODEL_ID = "hodios/echo"
 START_ID, END_ID = 256, 257
 _CONTROL = {START_ID: b"<|im_start|>", END_ID: b"<|im_end|>"}
 VOCAB_SIZE = 258
 MAX_OUTPUT_TOKENS = 16384
+NO_DOCUMENTS = Warning("documents", "unsupported_parameter", "documents was ignored: echo reads messages only")
 
 
 class Answer(Struct, frozen=True):
@@ -185,6 +192,7 @@ class EchoProvider:
             architecture="echo",
             license="Apache-2.0",
             fingerprint="fp_00000000ec40",
+            features=("tools", "reasoning", "logprobs"),
         )
         self._pause = pause
         self._pause_every = pause_every
@@ -214,12 +222,17 @@ class EchoProvider:
         try:
             await self._pause()
             yield Started(self.name, MODEL_ID, self._card.fingerprint, sum(map(len, prompts)))
+            if request.documents:
+                yield Noticed(NO_DOCUMENTS)
+            readers = [_reader(request, index) for index in range(request.n)] if request.is_chat else []
             async for event in self._tokens(prompts, answers, request):
-                yield event
+                for shown in _shown(event, readers):
+                    yield shown
             yield Finish(
                 usage=Usage(
                     prompt_tokens=sum(map(len, prompts)),
                     completion_tokens=request.best_of * sum(len(answer.tokens) for answer in answers),
+                    reasoning_tokens=sum(reader.reasoning_tokens for reader in readers) * request.best_of // request.n,
                 )
             )
         finally:
@@ -238,7 +251,7 @@ class EchoProvider:
 
     async def _tokens(
         self, prompts: Sequence[tuple[int, ...]], answers: Sequence[Answer], request: Request
-    ) -> AsyncGenerator[Event, None]:
+    ) -> AsyncGenerator[Text | Stopped, None]:
         """Choice by choice within a prompt, one token of each in turn."""
         num_sent = 0
         for at, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -267,13 +280,49 @@ def _read(request: Request) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]
             opens_answer=request.add_generation_prompt,
             is_continued=request.continue_final_message,
         )
-        return [ids], [_encode(_content(request.messages[-1]))]
+        return [ids], [_encode(_said(request, _content(request.messages[-1])))]
     prompts: list[tuple[int, ...]] = []
     for prompt in request.prompts or ():
         if not isinstance(prompt, str):
             check_ids(prompt, "prompt")
         prompts.append(_encode(prompt) if isinstance(prompt, str) else prompt)
     return prompts, [tuple(token for token in prompt if token < START_ID) for prompt in prompts]
+
+
+def _said(request: Request, message: str) -> str:
+    """The message; where a call is required and it has none, a call, whose arguments the message may be."""
+    if request.tool_choice != "required" or _has_call(message, request):
+        return message
+    try:
+        arguments = message if isinstance(json.loads(message), dict) else "{}"
+    except (ValueError, RecursionError):
+        arguments = "{}"
+    name = request.tool_name or request.tools[0].name
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def _has_call(message: str, request: Request) -> bool:
+    parser = HermesFormat().parser(request.tools, is_trusted=False)
+    return any(isinstance(piece, CallName) for piece in (*parser.push(message), *parser.finish()))
+
+
+def _reader(request: Request, index: int) -> ChoiceReader:
+    has_tools = request.tools and request.tool_choice != "none"
+    hermes = HermesFormat()
+    # What a client wrote may be no call at all.
+    parser = hermes.parser(request.tools, is_trusted=False) if has_tools else PlainParser()
+    return ChoiceReader(
+        ReasoningParser(parser),
+        new_id=lambda number: hermes.new_id(f"{request.id}/{index}", number),
+        has_reasoning=request.has_reasoning,
+    )
+
+
+def _shown(event: Text | Stopped, readers: Sequence[ChoiceReader]) -> Sequence[Event]:
+    if not readers:
+        return (event,)
+    reader = readers[event.index]
+    return reader.push(event) if isinstance(event, Text) else reader.stop(event)
 
 
 def _echoed(index: int, prompt: tuple[int, ...], num_top: int | None) -> Text:

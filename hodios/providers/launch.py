@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 REFUSED = 78
 """Exit code of a child that cannot work as things are (EX_CONFIG of sysexits). Its last words on stderr say why."""
@@ -57,6 +58,9 @@ class Pace(Struct, frozen=True, kw_only=True):
     longest_delay_s: float = 30.0
     stable_s: float = 60.0
     """A child that ran this long is forgiven its earlier crashes."""
+    start_s: float = 5.0
+    most_failed_starts: int = 5
+    """An essential child that has given up so often within `start_s`, and never lived longer, counts as refusing."""
 
 
 class Supervisor:
@@ -117,15 +121,17 @@ class Supervisor:
     async def _keep(self, child: Child, turn: asyncio.Event) -> ChildEvent:
         """Start the child again and again; the event that ended this."""
         delay_s = self._pace.first_delay_s
+        failed_starts = 0 if child.is_essential else -math.inf
         while True:
             began = self._clock()
             event = await self._live_once(child, turn)
-            if self._clock() - began >= self._pace.stable_s:
+            lived_s = self._clock() - began
+            if lived_s >= self._pace.stable_s:
                 delay_s = self._pace.first_delay_s
+            failed_starts += 1 if lived_s < self._pace.start_s and event.code > 0 else -math.inf
             if event.kind == "crashed":
-                event = ChildEvent(
-                    kind="crashed", child=child, pid=event.pid, code=event.code, delay_s=delay_s, message=event.message
-                )
+                is_last = failed_starts >= self._pace.most_failed_starts
+                event = structs.replace(event, kind="refused") if is_last else structs.replace(event, delay_s=delay_s)
             self._on_event(event)
             if event.kind == "refused" and child.is_essential:
                 self._stopping.set()
@@ -144,7 +150,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=stderr.write_fd,
                 start_new_session=True,
-                preexec_fn=_ask_for_death_signal(os.getpid()),
+                preexec_fn=ask_for_death_signal(os.getpid()),
             )
         except OSError as error:
             stderr.close()
@@ -238,7 +244,7 @@ class _Tail:
         return True
 
 
-def _ask_for_death_signal(parent_pid: int) -> Callable[[], None] | None:
+def ask_for_death_signal(parent_pid: int) -> Callable[[], None] | None:
     """Runs in the child before its program: SIGTERM shall come when the parent dies. None where no kernel offers it."""
     if not sys.platform.startswith("linux"):
         return None

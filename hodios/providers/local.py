@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
 
+from hodios.dialog.guard import neutralised_warning
+from hodios.dialog.profile import Profile
 from hodios.dialog.stop import StopStrings
-from hodios.dialog.template import ChatTemplate
 from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.client import EngineClient, EngineState
 from hodios.engine.messages import Hello, Submit
-from hodios.errors import ModelNotFound, UnsupportedParameter
-from hodios.events import Event, Finish, Started, Usage
+from hodios.errors import ConfigError, InvalidRequest, ModelNotFound, UnsupportedParameter
+from hodios.events import Event, Finish, Noticed, Started, Usage
 from hodios.providers.answer import Answer, Prompt, num_continuations
 from hodios.providers.base import ModelHealth, ModelState, TokenizerDoor
+from hodios.providers.chat import Chat
 from hodios.providers.continuation import TokenTexts
-from hodios.providers.prompt import PromptReader
+from hodios.providers.prompt import PromptReader, num_characters, run_aside
 from hodios.providers.tokenizer_door import LocalTokenizerDoor
-from hodios.types import ModelCard, Request, Sampling
+from hodios.types import Feature, Grammar, ModelCard, Request, Sampling
 
 NAME = "local"
 _STATES: dict[EngineState, tuple[ModelState, str]] = {
@@ -40,15 +43,13 @@ _STATES: dict[EngineState, tuple[ModelState, str]] = {
 class LocalModel:
     """One model: its tokenizer, its chat template, and the client of its engine."""
 
-    def __init__(
-        self, card: ModelCard, tokenizer: Tokenizer, template: ChatTemplate | None, client: EngineClient
-    ) -> None:
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer, profile: Profile | None, client: EngineClient) -> None:
         self.client = client
         self.tokenizer = tokenizer
-        self.reader = PromptReader(card.id, tokenizer, template)
+        self.reader = PromptReader(card.id, tokenizer, profile)
         self.texts = TokenTexts(tokenizer)
         self.eos_ids = sorted(tokenizer.eos_ids)
-        self._card = card
+        self._card = structs.replace(card, features=_features(profile), continues=True)
         self._hello: Hello | None = None
 
     @property
@@ -74,23 +75,34 @@ class LocalModel:
         )
 
 
+def _features(profile: Profile | None) -> tuple[Feature, ...]:
+    if profile is None:
+        return ("json_schema", "logprobs")
+    thinking: tuple[Feature, ...] = ("reasoning",) if profile.is_thinking else ()
+    return ("tools", "json_schema", "logprobs", "documents", *thinking)
+
+
 async def load_local_model(
-    card: ModelCard, tokenizer_path: Path, socket_path: Path, *, clock: Callable[[], datetime] = datetime.now
+    card: ModelCard,
+    tokenizer_path: Path,
+    socket_path: Path,
+    *,
+    family: str | None = None,
+    clock: Callable[[], datetime] = datetime.now,
 ) -> LocalModel:
-    """A prepared model, from the file that `Tokenizer.save` wrote. `clock` is for templates that tell the date.
+    """A prepared model, from the file that `Tokenizer.save` wrote. `family` talks to it otherwise than its file says;
+    `clock` is for templates that tell the date.
 
     Raises: SetupError.
     """
     tokenizer = await asyncio.to_thread(Tokenizer.load, tokenizer_path)
-    return LocalModel(card, tokenizer, _template(tokenizer, clock), EngineClient(socket_path, name=card.id))
-
-
-def _template(tokenizer: Tokenizer, clock: Callable[[], datetime]) -> ChatTemplate | None:
-    """None for base models, which cannot chat."""
     try:
-        return ChatTemplate.for_tokenizer(tokenizer, clock)
-    except UnsupportedParameter:
-        return None
+        profile = Profile.for_tokenizer(tokenizer, clock, family, model=card.id)
+    except UnsupportedParameter as error:
+        if family is not None:
+            raise ConfigError(f"engine.families: {card.id} = {family!r}: {error}") from error
+        profile = None  # a base model, which cannot chat
+    return LocalModel(card, tokenizer, profile, EngineClient(socket_path, name=card.id))
 
 
 def fingerprint(card: ModelCard, hello: Hello) -> str:
@@ -140,53 +152,97 @@ class LocalProvider:
             context_length=card.context_length,
         )
         prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
-        answers = _answers(model, request, prompts)
-        is_started = False
-        # A request of more prompts than the queue holds would never be taken whole.
-        num_together = max(1, hello.max_queue // 4)
-        for first in range(0, len(prompts), num_together):
-            async with aclosing(_run(model, request, answers[first : first + num_together])) as batches:
-                async for events in batches:
-                    if not is_started:
-                        is_started = True
-                        cached_tokens = sum(answer.cached_tokens for answer in answers)
-                        yield Started(NAME, card.id, card.fingerprint, prompt_tokens, cached_tokens)
-                    for event in events:
+        refused: dict[str, str] = {}
+        while True:
+            chat = await _chat(model, request, prompts, refused)
+            answers = _answers(model, request, prompts, chat)
+            try:
+                async with aclosing(_batches(model, request, answers, chat, most=hello.max_queue // 4)) as batches:
+                    first = await anext(batches)
+                    cached_tokens = sum(answer.cached_tokens for answer in answers)
+                    yield Started(NAME, card.id, card.fingerprint, prompt_tokens, cached_tokens)
+                    for event in (*(chat.notices if chat else ()), *first):
                         yield event
-        yield Finish(_usage(answers, prompt_tokens))
+                    async for events in batches:
+                        for event in events:
+                            yield event
+                break
+            except InvalidRequest as error:
+                param = error.param or ""
+                if chat is None or param in refused or not chat.can_loosen(param):
+                    raise
+                refused[param] = error.message
+        yield Finish(_usage(answers, prompt_tokens, chat))
 
 
-def _answers(model: LocalModel, request: Request, prompts: Sequence[Prompt]) -> list[Answer]:
-    stop_strings = StopStrings(request.stop) if any(request.stop) else None
+async def _batches(
+    model: LocalModel, request: Request, answers: Sequence[Answer], chat: Chat | None, *, most: int
+) -> AsyncGenerator[Sequence[Event], None]:
+    """The events of all answers. A request of more prompts than the queue holds would never be taken whole, so at most
+    `most` of them are generated together."""
+    num_together = max(1, most)
+    for first in range(0, len(answers), num_together):
+        async with aclosing(_run(model, request, answers[first : first + num_together], chat)) as batches:
+            async for events in batches:
+                yield events
+
+
+async def _chat(
+    model: LocalModel, request: Request, prompts: Sequence[Prompt], refused: Mapping[str, str]
+) -> Chat | None:
+    """None for raw completions. `refused`: tool schemas that the engine did not take, and why."""
+    profile = model.reader.profile
+    if not request.is_chat or profile is None:
+        return None
+    control_id, opened = model.tokenizer.control_id, prompts[0].opened
+    begun = prompts[0].begun.text if prompts[0].begun else ""
+    make = partial(Chat, request, profile, control_id=control_id, opened=opened, begun=begun, refused=refused)
+    chat = await run_aside(make, num_characters(tool.parameters for tool in request.tools))
+    if prompts[0].num_altered:
+        chat.notices.append(Noticed(neutralised_warning(prompts[0].num_altered)))
+    return chat
+
+
+def _answers(model: LocalModel, request: Request, prompts: Sequence[Prompt], chat: Chat | None) -> list[Answer]:
+    texts = request.stop + (chat.stop_strings if chat else ())
+    stop_strings = StopStrings(texts) if any(texts) else None
+    shown_ids = chat.shown_ids if chat else frozenset()
     return [
-        Answer(prompt, request, number * request.n, model.tokenizer, model.texts, stop_strings)
+        Answer(prompt, request, number * request.n, model.tokenizer, model.texts, stop_strings, shown_ids)
         for number, prompt in enumerate(prompts)
     ]
 
 
-async def _run(model: LocalModel, request: Request, answers: Sequence[Answer]) -> AsyncGenerator[Sequence[Event], None]:
+async def _run(
+    model: LocalModel, request: Request, answers: Sequence[Answer], chat: Chat | None
+) -> AsyncGenerator[Sequence[Event], None]:
     """The events of some prompts' answers, generated together; at least one batch, which may be empty."""
     client = model.client
     running = {client.new_id(): answer for answer in answers}
-    submits = [_submission(id, model, request, answer.prompt) for id, answer in running.items()]
+    grammar = chat.grammar if chat else request.grammar
+    submits = [_submission(id, model, request, answer.prompt, grammar) for id, answer in running.items()]
     async with aclosing(client.generate(*submits)) as outputs:
         async for output in outputs:
             answer = running[output.id]
             events = answer.push(output)
             for index in answer.take_superfluous():
                 client.abort(output.id, index)
-            yield events
+            yield chat.read(events) if chat else events
 
 
-def _submission(id: int, model: LocalModel, request: Request, prompt: Prompt) -> Submit:
+def _submission(id: int, model: LocalModel, request: Request, prompt: Prompt, grammar: Grammar | None) -> Submit:
+    begun = prompt.begun
+    room = model.card.context_length - len(prompt.token_ids)
     return Submit(
         id=id,
         prompt=prompt.token_ids,
-        max_tokens=prompt.max_tokens,
+        max_tokens=min(room, prompt.max_tokens + (begun.num_tokens if begun else 0)),
+        num_begun=begun.num_kept if begun else 0,
+        opening=begun.opening if begun else [],
         n=num_continuations(request),
         sampling=_sampling(request),
         eos_ids=model.eos_ids,
-        grammar=request.grammar,
+        grammar=grammar,
         prompt_logprobs=request.sampling.logprobs if request.echo else None,
         salt=_salt(request),
         caller=request.caller,
@@ -205,11 +261,12 @@ def _salt(request: Request) -> str:
     return f"{len(request.caller)}:{request.caller}{request.cache_salt}"
 
 
-def _usage(answers: Sequence[Answer], prompt_tokens: int) -> Usage:
+def _usage(answers: Sequence[Answer], prompt_tokens: int, chat: Chat | None) -> Usage:
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=sum(answer.num_tokens for answer in answers),
         cached_tokens=sum(answer.cached_tokens for answer in answers),
+        reasoning_tokens=chat.reasoning_tokens if chat else 0,
         accepted_prediction_tokens=sum(answer.accepted_tokens for answer in answers),
         queue_s=max((answer.queue_s for answer in answers), default=0.0),
     )

@@ -11,20 +11,31 @@ from pathlib import Path, PurePosixPath
 import aiohttp
 
 from hodios.errors import DownloadFailed
+from hodios.providers.catalog import Catalog
+from hodios.providers.catalog_rows import ModelRow
 from hodios.providers.download import Source, fetch
 from hodios.providers.files import Progress, pull_lock, require_space, store
-from hodios.providers.hub import Hub, HubFile, choose, is_repository
+from hodios.providers.hub import Hub, HubFile, HubModel, choose, is_repository
 from hodios.providers.installed import SPLIT
 from hodios.providers.starter import STARTER_ID, fetch_starter
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
 
-async def pull(what: str, home: Path, progress: Progress, *, endpoint: str, token: str | None = None) -> Path:
+async def pull(
+    what: str,
+    home: Path,
+    progress: Progress,
+    *,
+    endpoint: str,
+    token: str | None = None,
+    catalog: Catalog | None = None,
+) -> Path:
     """Bring `what` under `home`; its file there, the first one of a split model. Raises DownloadFailed.
 
-    `what` is an existing file, an http(s) URL, or `author/name`, `author/name:quantization`, `author/name/file.gguf`
-    of the hub at `endpoint`. What is already there whole is not fetched again.
+    `what` is an existing file, an http(s) URL, a model of the catalog by any of its names, or `author/name`,
+    `author/name:quantization`, `author/name/file.gguf` of the hub at `endpoint`. What is already there whole is not
+    fetched again.
     """
     if what.lower() in ("starter", STARTER_ID.lower()):
         return await asyncio.to_thread(fetch_starter, home, progress)
@@ -38,7 +49,39 @@ async def pull(what: str, home: Path, progress: Progress, *, endpoint: str, toke
         return await _from_url(what, home, progress)
     else:
         what = _without_endpoint(what.removeprefix(f"{endpoint}/"))
+    name, _, quantization = what.partition(":")
+    row = catalog.find(name) if catalog else None
+    if row is not None and name.casefold() not in (repository.casefold() for repository in row.hub.gguf):
+        return await _from_catalog(row, quantization or None, home, progress, endpoint, token)
     return await _from_hub(what, home, progress, endpoint, token)
+
+
+async def _from_catalog(
+    row: ModelRow, quantization: str | None, home: Path, progress: Progress, endpoint: str, token: str | None
+) -> Path:
+    """Under the catalog's id, wherever its file comes from."""
+    if not row.hub.gguf or not is_repository(row.id):
+        raise DownloadFailed(
+            f"The catalog knows no GGUF file of {row.id}. Name a repository that has one: author/name of a hub."
+        )
+    folder = home / "models" / row.id
+    with pull_lock(home):
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False) as session:
+            repository, models = await _first_of(row.hub.gguf, Hub(session, endpoint, token))
+            model = choose(repository, models, quantization)
+            await _fetch_all(session, model.files, folder, progress)
+    return folder / model.files[0].name
+
+
+async def _first_of(repositories: Sequence[str], hub: Hub) -> tuple[str, list[HubModel]]:
+    """The first repository that can be had. Raises DownloadFailed with what is wrong with each."""
+    problems = []
+    for repository in repositories:
+        try:
+            return repository, await hub.models(repository)
+        except DownloadFailed as error:
+            problems.append(str(error))
+    raise DownloadFailed("\n".join(problems))
 
 
 async def _from_hub(what: str, home: Path, progress: Progress, endpoint: str, token: str | None) -> Path:

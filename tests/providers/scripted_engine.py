@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
+from unrouted import unrouted
 
 from hodios.dialog.detokenizer import Detokenizer
+from hodios.dialog.guard import Rendered
+from hodios.dialog.profile import Profile
 from hodios.engine.client import EngineClient
 from hodios.engine.messages import Abort, FromClient, Hello, Output, Refused, Stats, Step, Submit, TokenAlternatives
 from hodios.errors import (
@@ -51,11 +56,15 @@ class ByteTokenizer:
 
     vocab_size = VOCAB_SIZE
     is_sentence_piece = False
+    adds_space = False
+    markup = frozenset(text.decode() for text in _SPECIAL.values())
 
     def __init__(self, *, bos_id: int | None = BOS, eos_id: int | None = EOS, add_bos: bool = False) -> None:
         self.bos_id, self.eos_id, self.add_bos = bos_id, eos_id, add_bos
         self.eos_ids = frozenset(() if eos_id is None else (eos_id, IM_END))
         self.num_encoded = 0
+        self.chat_templates: dict[str, str] = {}
+        self.special_tokens: dict[str, str] = {"bos_token": "<s>"}
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         self.num_encoded += 1
@@ -70,8 +79,21 @@ class ByteTokenizer:
         detokenizer = self.detokenizer(skip_special=skip_special)
         return detokenizer.push(ids) + detokenizer.flush()
 
-    def detokenizer(self, *, skip_special: bool = True, at_start: bool = False) -> Detokenizer:
-        return Detokenizer(self, skip_special=skip_special, strip_space=False)
+    def encode_rendered(self, rendered: Rendered) -> list[int]:
+        return self.encode(rendered.text, add_special=False)
+
+    def detokenizer(
+        self, *, skip_special: bool = True, at_start: bool = False, shown: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        return Detokenizer(self, skip_special=skip_special, strip_space=False, shown=shown)
+
+    def has_token(self, text: str) -> bool:
+        return self.token_id(text) is not None
+
+    def token_id(self, text: str) -> int | None:
+        return next((id for id, name in _SPECIAL.items() if name == text.encode()), None)
+
+    control_id = token_id
 
     def token_bytes(self, id: int) -> bytes:
         return bytes((id,)) if id < 256 else _SPECIAL.get(id) or WORDS[id - FIRST_WORD]
@@ -83,17 +105,12 @@ class ByteTokenizer:
         return id in _SPECIAL
 
 
-class LineTemplate:
-    """One line for each message, as little as a template can do."""
-
-    source = "lines"
-
-    def __init__(self, start: str = "") -> None:
-        self._start = start
-
-    def render(self, messages: Sequence[dict[str, object]], **options: object) -> str:
-        text = self._start + "".join(f"{message['role']}:{message['content']}\n" for message in messages)
-        return f"{text}{options.get('kwargs') or ''}" + (">" if options["add_generation_prompt"] else "")
+def lines(tokenizer: ByteTokenizer, start: str = "") -> Profile:
+    """A chat as one line for each message, as little as a template can do."""
+    turns = "{% for message in messages %}{{ message['role'] }}:{{ message['content'] }}\n{% endfor %}{{ x }}"
+    end = "{% if add_generation_prompt %}>{% endif %}"
+    tokenizer.chat_templates = {"default": start + turns + end}
+    return Profile.for_tokenizer(tokenizer, lambda: datetime(2026, 1, 2, tzinfo=UTC))
 
 
 def hello(**fields: object) -> Hello:
@@ -235,12 +252,19 @@ def saying(*texts: str) -> Script:
 
 @contextlib.asynccontextmanager
 async def provider(
-    path: Path, script: Script, *, greeting: Hello | None = None, tokenizer: ByteTokenizer | None = None
+    path: Path,
+    script: Script,
+    *,
+    greeting: Hello | None = None,
+    tokenizer: ByteTokenizer | None = None,
+    context_length: int = 64,
 ) -> AsyncIterator[tuple[LocalProvider, ScriptedEngine]]:
-    async with engine(path, script, greeting) as scripted:
-        parts: Any = tokenizer or ByteTokenizer(), LineTemplate()
+    card = replace(CARD, context_length=context_length, max_output_tokens=context_length)
+    async with engine(path, script, greeting or hello(context_length=context_length)) as scripted:
+        tokenizer = tokenizer or ByteTokenizer()
+        parts: Any = tokenizer, lines(tokenizer)
         client = EngineClient(path, name=CARD.id, sleep=lambda _: asyncio.sleep(0))
-        local = LocalProvider([LocalModel(CARD, *parts, client)])
+        local = LocalProvider([LocalModel(card, *parts, client)])
         await local.start()
         await client.wait_ready()
         yield local, scripted
@@ -260,7 +284,7 @@ def chat(*contents: str, **fields: Any) -> Request:
 
 async def collect(local: Provider, asked: Request) -> list[Event]:
     """Through the gateway, which checks the grammar of the events."""
-    return [event async for event in Gateway([local]).generate(asked)]
+    return unrouted([event async for event in Gateway([local]).generate(asked)])
 
 
 def texts(events: Sequence[Event], *, is_echo: bool = False) -> dict[int, str]:

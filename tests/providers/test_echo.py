@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unrouted import unrouted
 
 from hodios.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
-from hodios.events import Event, Finish, Started, Stopped, Text
+from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
 from hodios.gateway import Gateway
 from hodios.providers.echo import END_ID, MODEL_ID, START_ID, EchoProvider
-from hodios.types import Grammar, Request, Sampling
+from hodios.types import Grammar, Request, Sampling, Tool
 
 
 async def events_of(provider: EchoProvider | None = None, **values: Any) -> list[Event]:
@@ -20,7 +21,7 @@ async def events_of(provider: EchoProvider | None = None, **values: Any) -> list
     values.setdefault("prompts", None if "messages" in values else ("Hello",))
     asked = Request(id="x", model=MODEL_ID, **values)
     async with aclosing(Gateway([provider or EchoProvider(context_length=4096)]).generate(asked)) as events:
-        return [event async for event in events]
+        return unrouted([event async for event in events])
 
 
 def texts(events: list[Event], *, is_echo: bool = False) -> dict[int, str]:
@@ -121,6 +122,85 @@ async def test_what_it_cannot_do_it_refuses() -> None:
         await events_of(grammar=Grammar("json_object"))
     with pytest.raises(InvalidRequest, match="300"):
         await events_of(prompts=((300,),))
+
+
+THOUGHT = "<think>Hm. é</think>"
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "}"}}\n</tool_call>'
+TOOLS = (Tool("f"), Tool("g"))
+
+
+async def chat(message: str, **values: Any) -> list[Event]:
+    return await events_of(messages=({"role": "user", "content": message},), **values)
+
+
+def calls(events: list[Event]) -> list[tuple[int, int, str, str]]:
+    names = {(e.index, e.number): e.name for e in events if isinstance(e, ToolCall) and e.id}
+    slices = {
+        key: [e.arguments for e in events if isinstance(e, ToolCall) and (e.index, e.number) == key] for key in names
+    }
+    return [(*key, name, "".join(slices[key])) for key, name in names.items()]
+
+
+async def test_thoughts_and_calls_are_read() -> None:
+    events = await chat(THOUGHT + "So: " + CALL + CALL, tools=TOOLS, n=2, best_of=2)
+    assert calls(events) == [(index, number, "f", '{"a": "}"}') for number in (0, 1) for index in (0, 1)]
+    assert len({event.id for event in events if isinstance(event, ToolCall)} - {""}) == 4
+    assert {index: text.strip() for index, text in texts(events).items()} == {0: "So:", 1: "So:"}
+    assert stops(events) == [(0, "tool_calls", None), (1, "tool_calls", None)]
+    thoughts = [event.text for event in events if isinstance(event, Reasoning) and event.index == 0]
+    assert "".join(thoughts) == "Hm. é"
+    usage = next(event.usage for event in events if isinstance(event, Finish))
+    assert 0 < usage.reasoning_tokens <= 2 * len(THOUGHT.encode())
+    again = await chat(THOUGHT + "So: " + CALL + CALL, tools=TOOLS, n=2, best_of=2)
+    assert again == events
+
+
+async def test_without_tools_a_call_is_text_and_thoughts_can_be_hidden() -> None:
+    for values in ({}, {"tools": TOOLS, "tool_choice": "none"}):
+        assert texts(await chat(CALL, **values)) == {0: CALL}
+    events = await chat(THOUGHT + "x", has_reasoning=False)
+    assert texts(events) == {0: "x"}
+    assert not any(isinstance(event, Reasoning) for event in events)
+    assert texts(await events_of(prompts=(THOUGHT + CALL,))) == {0: THOUGHT + CALL}
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "call"),
+    [
+        ('{"b": [1]}', "", ("f", '{"b": [1]}')),
+        ("no object", "g", ("g", "{}")),
+        ("[1]", "g", ("g", "{}")),
+        ("[" * 5000, "", ("f", "{}")),
+        (CALL, "g", ("f", '{"a": "}"}')),
+    ],
+)
+async def test_a_required_call_is_made(message: str, name: str, call: tuple[str, str]) -> None:
+    provider = EchoProvider()
+    messages = ({"role": "user", "content": message},)
+    events = await events_of(provider, messages=messages, tools=TOOLS, tool_choice="required", tool_name=name)
+    assert calls(events) == [(0, 0, *call)]
+    assert stops(events) == [(0, "tool_calls", None)]
+
+
+@given(st.text(max_size=40), st.integers(1, 60))
+async def test_whatever_is_said_keeps_the_grammar_of_events(text: str, limit: int) -> None:
+    for message in (
+        text,
+        f"<think>{text}",
+        f"{CALL}{text}",
+        f'<tool_call>{{"name": "f", "arguments": {text}}}</tool_call>',
+    ):
+        events = await chat(message, tools=TOOLS, max_tokens=limit, sampling=Sampling(logprobs=1))
+        assert (stops(events)[0][1] == "tool_calls") <= bool(calls(events))
+
+
+@given(st.text(max_size=40) | st.builds("<tool_call>{}</tool_call>".format, st.text(max_size=20)))
+async def test_required_is_kept_whatever_is_said(text: str) -> None:
+    assert calls(await chat(text, tools=TOOLS, tool_choice="required"))
+
+
+async def test_documents_are_not_read_and_that_is_said() -> None:
+    assert [e.warning.param for e in await chat("x", documents=({},)) if isinstance(e, Noticed)] == ["documents"]
 
 
 async def test_it_counts_what_is_running() -> None:

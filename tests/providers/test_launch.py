@@ -160,6 +160,23 @@ async def test_a_refusal_of_the_essential_child_stops_all() -> None:
     assert last["engine"].kind == "stopped"
 
 
+async def test_an_essential_child_that_never_starts_stops_all() -> None:
+    failing = script("raise SystemExit('no such module')", name="api", is_essential=True)
+    watch = Watch()
+    last = await watch.supervisor.run((failing, script(SERVICE)))
+    assert watch.kinds("api") == ["started", "crashed"] * 4 + ["started", "refused"]
+    assert last["api"].message == "no such module"
+    assert last["child"].kind == "stopped"
+
+
+async def test_an_essential_child_that_was_killed_is_started_for_ever() -> None:
+    watch = Watch()
+    killed = script("import os; os.kill(os.getpid(), 9)", name="api", is_essential=True)
+    watch.when(lambda: watch.kinds("api").count("crashed") == 8, watch.supervisor.stop)
+    await watch.supervisor.run((killed,))
+    assert watch.kinds("api").count("crashed") == 8
+
+
 async def test_a_refusal_of_another_child_stops_nobody() -> None:
     watch = Watch()
     watch.when(

@@ -18,11 +18,11 @@ from scripted_engine import (
     EOS,
     VOCAB_SIZE,
     ByteTokenizer,
-    LineTemplate,
     chat,
     collect,
     engine,
     hello,
+    lines,
     provider,
     refusal,
     request,
@@ -51,17 +51,16 @@ async def test_a_chat(path: Path) -> None:
     async with provider(path, saying("yes")) as (local, scripted):
         assert texts(await collect(local, chat("hi"))) == {0: "yes"}
         await collect(local, chat("hi", add_generation_prompt=False, template_kwargs={"x": 1}))
-        assert [bytes(submit.prompt) for submit in scripted.submits] == [b"user:hi\n>", b"user:hi\n{'x': 1}"]
+        assert [bytes(submit.prompt) for submit in scripted.submits] == [b"user:hi\n>", b"user:hi\n1"]
         assert scripted.submits[0].max_tokens == 64 - 9
 
 
 @pytest.mark.parametrize("start", ["", "<s>"])
 async def test_a_chat_begins_with_one_bos(path: Path, start: str) -> None:
     tokenizer: Any = ByteTokenizer(add_bos=True)
-    template: Any = LineTemplate(start)
     async with engine(path, saying("yes")) as scripted:
         client = EngineClient(path, name=CARD.id, sleep=lambda _: asyncio.sleep(0))
-        local = LocalProvider([LocalModel(CARD, tokenizer, template, client)])
+        local = LocalProvider([LocalModel(CARD, tokenizer, lines(tokenizer, start), client)])
         await local.start()
         await client.wait_ready()
         await collect(local, chat("x"))
@@ -160,10 +159,10 @@ async def test_long_texts_are_tokenized_in_a_thread(path: Path) -> None:
     greeting = hello(context_length=10**6)
     async with engine(path, saying("x"), greeting):
         tokenizer: Any = Watched()
-        template: Any = LineTemplate()
+        profile = lines(tokenizer)
         card = replace(CARD, context_length=10**6, max_output_tokens=10**6)
         client = EngineClient(path, name=CARD.id, sleep=lambda _: asyncio.sleep(0))
-        local = LocalProvider([LocalModel(card, tokenizer, template, client)])
+        local = LocalProvider([LocalModel(card, tokenizer, profile, client)])
         await local.start()
         await client.wait_ready()
         for size in (10, 30_000):

@@ -15,6 +15,9 @@ from aiohttp.test_utils import TestServer
 
 from hodios.errors import DownloadFailed
 from hodios.providers import download, files
+from hodios.providers.catalog import Catalog, Rows, make_catalog
+from hodios.providers.catalog_rows import Hub as HubRow
+from hodios.providers.catalog_rows import ModelRow
 from hodios.providers.download import Source, fetch
 from hodios.providers.installed import installed
 from hodios.providers.pull import pull
@@ -127,6 +130,51 @@ async def pulled(hub: FakeHub, home: Path, what: str = "maker/tiny-GGUF", token:
 
 def leftovers(home: Path) -> list[str]:
     return sorted(path.name for path in (home / "models").rglob("*") if path.is_file() and path.suffix != ".gguf")
+
+
+def catalog_of(*repositories: str) -> Catalog:
+    row = ModelRow(
+        id="Author/Tiny-1B",
+        name="Tiny",
+        author="Author",
+        aliases=("tiny",),
+        family="chatml",
+        context_length=64,
+        hub=HubRow(safetensors="Author/Tiny-1B", gguf=repositories),
+    )
+    rows = Rows({}, {row.id: row}, {})
+    return make_catalog(rows, (), {}, lambda variable: None, version=1)
+
+
+@pytest.mark.parametrize("name", ["Author/Tiny-1B", "TINY", "author/tiny-1b:q4_k_m"])
+async def test_a_model_of_the_catalog_lies_under_its_own_id(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    catalog = catalog_of("nobody/nothing", "maker/tiny-GGUF")
+    path = await pull(name, tmp_path, silent, endpoint=hub.endpoint, catalog=catalog)
+    assert path == tmp_path / "models/Author/Tiny-1B/tiny-Q4_K_M.gguf"
+    assert path.read_bytes() == MODEL
+    assert [model.id for model in installed(tmp_path)] == ["Author/Tiny-1B"]
+    assert await pull(name, tmp_path, silent, endpoint=hub.endpoint, catalog=catalog) == path
+
+
+async def test_a_repository_that_the_catalog_knows_is_still_a_repository(hub: FakeHub, tmp_path: Path) -> None:
+    catalog = catalog_of("maker/tiny-GGUF")
+    path = await pull("maker/tiny-GGUF", tmp_path, silent, endpoint=hub.endpoint, catalog=catalog)
+    assert path == tmp_path / "models/maker/tiny-GGUF/tiny-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize(
+    ("repositories", "told"),
+    [
+        ((), "The catalog knows no GGUF file of Author/Tiny-1B"),
+        (("nobody/a", "nobody/b"), "shows no model 'nobody/a'(.|\n)*shows no model 'nobody/b'"),
+    ],
+)
+async def test_a_model_of_the_catalog_that_cannot_be_had(
+    hub: FakeHub, tmp_path: Path, repositories: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(DownloadFailed, match=told):
+        await pull("tiny", tmp_path, silent, endpoint=hub.endpoint, catalog=catalog_of(*repositories))
+    assert not (tmp_path / "models").exists()
 
 
 async def test_a_model_arrives_whole(hub: FakeHub, tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""A request's parameters in the words of OpenAI's protocol: those that a server honours go to it, the others are told.
+
+What the client left at its default is not sent, but for temperature and top_p: there servers have other defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct
+
+from hodios.providers.served import Served
+from hodios.types import Request, Sampling, Warning
+
+MOST_STOPS = 4
+"""As many stop strings as every server takes. More are looked for here."""
+_MOST_OUTPUT = 16_384
+"""Tokens of an answer for which the client set no limit."""
+_ALWAYS = ("temperature", "top_p")
+_NEUTRAL = Sampling()
+
+
+class Asked(Struct):
+    """What a request becomes."""
+
+    fields: dict[str, Any]
+    warnings: list[Warning]
+
+
+def sends_stop(request: Request, served: Served) -> bool:
+    """Whether the server looks for the stop strings; else this side does, always in the same way."""
+    return (
+        bool(request.stop)
+        and served.honours("stop")
+        and len(request.stop) <= MOST_STOPS
+        and not request.include_stop
+        and all(request.stop)
+    )
+
+
+def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, ...] | None = None) -> Asked:
+    """All but the prompt, `n`, tools and `response_format`. `prompt`: the one that is sent as it is; None for chats."""
+    asked = Asked({}, [])
+    for name, value, is_default in (*_sampling(request.sampling), *_others(request)):
+        if served.honours(name):
+            if not is_default or name in _ALWAYS:
+                asked.fields[name] = value
+        elif not is_default and name != "user":
+            asked.warnings.append(unsupported(name, served))
+    if sends_stop(request, served):
+        asked.fields["stop"] = list(request.stop)
+    _add_length(asked, request, served, prompt)
+    _add_logprobs(asked, request, served, is_chat=prompt is None)
+    return asked
+
+
+def unsupported(name: str, served: Served) -> Warning:
+    message = f"{name} was ignored: {served.card.provider} does not honour it for {served.card.id}"
+    return Warning(name, "unsupported_parameter", message)
+
+
+def _sampling(sampling: Sampling) -> Iterator[tuple[str, Any, bool]]:
+    """(name, value as it is sent, whether it is the default)"""
+    for name in (
+        *("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+        *("seed", "min_tokens", "ignore_eos"),
+    ):
+        value = getattr(sampling, name)
+        yield name, value, value == getattr(_NEUTRAL, name)
+    yield "stop_token_ids", list(sampling.stop_token_ids), not sampling.stop_token_ids
+    biases = {str(token): bias for token, bias in sampling.logit_bias}
+    yield "logit_bias", biases, not biases
+
+
+def _others(request: Request) -> Iterator[tuple[str, Any, bool]]:
+    yield "user", request.user, request.user is None
+    yield "cache_salt", request.cache_salt, not request.cache_salt
+    yield "chat_template_kwargs", request.template_kwargs, not request.template_kwargs
+    yield "documents", list(request.documents), not request.documents
+    if request.is_chat:
+        yield "continue_final_message", request.continue_final_message, not request.continue_final_message
+        is_default = request.add_generation_prompt or request.continue_final_message
+        yield "add_generation_prompt", request.add_generation_prompt, is_default
+    else:
+        yield "best_of", request.best_of, request.best_of == request.n
+
+
+def _add_length(asked: Asked, request: Request, served: Served, prompt: str | tuple[int, ...] | None) -> None:
+    """Where the client sets no limit, completions get one, because elsewhere that route stops after 16 tokens; and so
+    do chats with servers that take none without."""
+    limit = request.max_tokens
+    if limit is None and prompt is not None:
+        limit = _room(prompt, served)
+    elif limit is None and "requires_max_tokens" in served.quirks:
+        limit = min(_MOST_OUTPUT, served.card.max_output_tokens)
+    if limit is None:
+        return
+    for name in ("max_tokens", "max_completion_tokens"):
+        if served.honours(name):
+            asked.fields[name] = limit
+            return
+    if request.max_tokens is not None:
+        asked.warnings.append(unsupported("max_tokens", served))
+
+
+def _room(prompt: str | tuple[int, ...], served: Served) -> int:
+    """What surely fits after the prompt, of which a token has hardly less than two characters."""
+    num_tokens = len(prompt) // 2 if isinstance(prompt, str) else len(prompt)
+    return max(1, min(_MOST_OUTPUT, served.card.max_output_tokens, served.card.context_length - num_tokens - 64))
+
+
+def _add_logprobs(asked: Asked, request: Request, served: Served, *, is_chat: bool) -> None:
+    num_top = request.sampling.logprobs
+    if num_top is None:
+        return
+    if not served.honours("logprobs"):
+        asked.warnings.append(unsupported("logprobs", served))
+    elif not is_chat:
+        asked.fields["logprobs"] = num_top
+    else:
+        asked.fields["logprobs"] = True
+        if num_top and "has_no_top_logprobs" in served.quirks:
+            asked.warnings.append(unsupported("top_logprobs", served))
+        elif num_top:
+            asked.fields["top_logprobs"] = num_top
