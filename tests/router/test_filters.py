@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from seating import demand, seat
+
+from hodios.router.filters import exclusion, names_of
+from hodios.types import UNKNOWN_PRICE, Price, Routing
+
+DOLLAR = 10**9
+
+
+def reason(routing: dict[str, Any] | None = None, asked: dict[str, Any] | None = None, **card: Any) -> str:
+    found = exclusion(seat("acme", **card), Routing(**(routing or {})), demand(**(asked or {})))
+    return "" if found is None else f"{found.param}: {found.reason}"
+
+
+def test_nothing_excludes_who_has_everything() -> None:
+    everything = {"features": ("tools", "json_schema", "logprobs", "documents"), "modalities": ("text", "image")}
+    needs = {"tools": "tools", "json_schema": "response_format", "logprobs": "logprobs", "image": "data"}
+    routing = {"only": ("acme",), "quantizations": ("fp8",), "allows_collection": False, "requires_parameters": True}
+    routing["max_price"] = Price(prompt=DOLLAR, completion=DOLLAR)
+    assert reason(routing, {"needs": needs, "parameters": frozenset({"seed"})}, quantization="FP8", **everything) == ""
+
+
+@pytest.mark.parametrize(
+    ("routing", "card", "told"),
+    [
+        ({"only": ("other",)}, {}, "provider.only: is not among provider.only"),
+        ({"ignore": ("acme",)}, {}, "provider.ignore: is named in provider.ignore"),
+        ({"order": ("b",), "allows_fallbacks": False}, {}, "provider.order: is not in provider.order"),
+        ({"order": ("b",)}, {}, ""),
+        ({"quantizations": ("fp8",)}, {}, "provider.quantizations: has the quantization unknown"),
+        ({"quantizations": ("unknown",)}, {}, ""),
+        ({"max_price": Price(prompt=DOLLAR, completion=DOLLAR - 1)}, {}, "provider.max_price: costs more"),
+        (
+            {"max_price": Price(prompt=DOLLAR, completion=DOLLAR)},
+            {"price": UNKNOWN_PRICE},
+            "provider.max_price: does not",
+        ),
+        ({"is_free": True}, {}, "model: is not free"),
+        ({"is_free": True}, {"price": Price(request=1)}, "model: is not free"),
+        ({"is_free": True}, {"price": Price()}, ""),
+        ({"is_free": True}, {"price": UNKNOWN_PRICE}, "model: does not say what it costs"),
+        ({"allows_collection": False}, {"collects_data": True}, "provider.data_collection: may keep"),
+    ],
+)
+def test_who_may_answer(routing: dict[str, Any], card: dict[str, Any], told: str) -> None:
+    assert reason(routing, **card).startswith(told)
+    assert bool(reason(routing, **card)) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("asked", "card", "told"),
+    [
+        ({"needs": {"tools": "tools"}}, {}, "tools: cannot call tools"),
+        ({"needs": {"json_schema": "response_format"}}, {}, "response_format: cannot hold"),
+        ({"needs": {"logprobs": "logprobs"}}, {}, "logprobs: gives no"),
+        ({"needs": {"image": "messages[0].content[1]"}}, {}, "messages[0].content[1]: reads text only"),
+        ({"num_longest": 100, "max_tokens": 901}, {"context_length": 1000}, "max_tokens: has a context of 1000"),
+        ({"num_longest": 100, "max_tokens": 900}, {"context_length": 1000}, ""),
+        ({"num_longest": 1000}, {"context_length": 1000}, "max_tokens: has a context of 1000"),
+        ({"max_tokens": 9}, {"max_output_tokens": 8}, "max_tokens: writes at most 8"),
+    ],
+)
+def test_what_a_request_needs(asked: dict[str, Any], card: dict[str, Any], told: str) -> None:
+    assert reason({}, asked, **card).startswith(told)
+    assert bool(reason({}, asked, **card)) == bool(told)
+
+
+def test_parameters_count_only_where_they_are_required() -> None:
+    asked = {"parameters": frozenset({"seed", "min_p", "top_p"})}
+    assert reason({}, asked, parameters=("top_p",)) == ""
+    assert reason({"requires_parameters": True}, asked, parameters=("top_p",)).endswith("does not honour min_p, seed")
+    assert reason({"requires_parameters": True}, asked, parameters=None) == ""
+
+
+def test_only_what_providers_can_judge_themselves_is_lenient() -> None:
+    def is_strict(routing: dict[str, Any], asked: dict[str, Any], **card: Any) -> bool:
+        found = exclusion(seat("acme", **card), Routing(**routing), demand(**asked))
+        assert found is not None
+        return found.is_strict
+
+    assert is_strict({}, {"needs": {"image": "data"}})
+    assert not is_strict({}, {"needs": {"tools": "tools"}})
+    assert is_strict({"requires_parameters": True}, {"needs": {"tools": "tools"}})
+    assert not is_strict({}, {"max_tokens": 9}, max_output_tokens=8)
+    assert is_strict({"only": ("b",)}, {})
+
+
+@pytest.mark.parametrize(
+    ("quantization", "names"),
+    [
+        ("Q4_K_M", {"q4_k_m", "int4"}),
+        ("IQ3_XXS", {"iq3_xxs", "int3"}),
+        ("Q8_0", {"q8_0", "int8"}),
+        ("F16", {"f16", "fp16"}),
+        ("bf16", {"bf16"}),
+        ("fp8", {"fp8"}),
+        ("AWQ", {"awq", "int4"}),
+        ("", {"unknown"}),
+    ],
+)
+def test_quantizations_go_by_several_names(quantization: str, names: set[str]) -> None:
+    assert names_of(quantization) == names
