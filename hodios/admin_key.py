@@ -37,6 +37,19 @@ def weakness_of(key: str) -> str | None:
     return None
 
 
+def check_exposed(host: str, key: str | None) -> None:
+    """Raises ConfigError for a key that cannot guard an address which other machines reach."""
+    fix = (
+        "Set HODIOS_ADMIN_KEY to a random key, for example from: "
+        'python3 -c "import secrets; print(secrets.token_urlsafe(32))" — or listen on 127.0.0.1.'
+    )
+    if key is None:
+        raise ConfigError(f"host = {host!r} is reachable from other machines, and no admin key is set. {fix}")
+    weakness = weakness_of(key)
+    if weakness:
+        raise ConfigError(f"host = {host!r} is reachable from other machines, and the admin key {weakness}. {fix}")
+
+
 class AdminKey(Struct, frozen=True):
     value: str
     path: Path

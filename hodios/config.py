@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from hodios.admin_key import weakness_of
+from hodios import launches, remotes, router_settings
+from hodios import setting_values as kinds
+from hodios.admin_key import check_exposed
 from hodios.errors import ConfigError
+from hodios.remotes import ProviderSettings, Remote
+from hodios.setting_values import Setting
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-_BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+KEY_ENDINGS = ("_KEY", "_TOKEN")
+"""Of variables that hold keys of providers."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -29,11 +31,13 @@ class Config(Struct, frozen=True, kw_only=True):
     admin_key: str | None = None
     cors_origins: tuple[str, ...] = ()
     metrics_public: bool = False
+    status_public: bool = False
     max_body_bytes: int = 8 * 2**20
     max_choices: int = 128
     first_event_timeout_s: float = 15.0
     log_level: str = "info"
     models: tuple[str, ...] = ()
+    families: tuple[tuple[str, str], ...] = ()
     threads: int | None = None
     exact: bool = False
     kv_cache_bytes: int | None = None
@@ -42,124 +46,29 @@ class Config(Struct, frozen=True, kw_only=True):
     max_queue: int = 256
     context_length: int | None = None
     speculation: bool = True
-
-
-class Setting(Struct, frozen=True):
-    """One setting: where it stands in `hodios.toml`, how its value is read, and what is accepted."""
-
-    section: str
-    name: str
-    parse: Callable[[object], Any]
-    """Raises ValueError for anything but what `accepts` says. Gets a string (environment) or TOML's own type."""
-    accepts: str
-    meaning: str
-    is_secret: bool = False
-
-    @property
-    def key(self) -> str:
-        return f"{self.section}.{self.name}" if self.section else self.name
-
-    @property
-    def variable(self) -> str:
-        return f"HODIOS_{self.name.upper()}"
-
-
-def _integer(least: int, most: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str):
-            value = int(value.replace("_", ""))
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError
-        return value
-
-    return parse
-
-
-def _bytes(least: int, most: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if isinstance(value, str):
-            digits = value.strip().rstrip("abgikmABGIKM ")
-            unit = value.strip()[len(digits) :].strip().lower()
-            if unit not in _BYTE_UNITS:
-                raise ValueError
-            value = int(float(digits) * _BYTE_UNITS[unit])
-        return _integer(least, most)(value)
-
-    return parse
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError
-    seconds = float(value)
-    if not 0.0 < seconds <= 3600.0:
-        raise ValueError
-    return seconds
-
-
-def _boolean(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
-        return _BOOLEANS[value.strip().lower()]
-    raise ValueError
-
-
-def _strings(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
-        raise ValueError
-    return tuple(value)
-
-
-def _origins(value: object) -> tuple[str, ...]:
-    origins = _strings(value)
-    for origin in origins:
-        scheme, _, host = origin.partition("://")
-        if origin != "*" and (scheme not in ("http", "https") or not host or any(c in host for c in "/?# @")):
-            raise ValueError
-    return origins
-
-
-def _host(value: object) -> str:
-    if not isinstance(value, str) or not value or any(c.isspace() or c in "/@" for c in value):
-        raise ValueError
-    return value.removeprefix("[").removesuffix("]")
-
-
-def _key(value: object) -> str:
-    if not isinstance(value, str) or not value or not all("!" <= c <= "~" for c in value):
-        raise ValueError
-    return value
-
-
-def _path(value: object) -> Path:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError
-    return Path(os.path.abspath(os.path.expanduser(value)))
-
-
-def _level(value: object) -> str:
-    if not isinstance(value, str) or value.lower() not in LOG_LEVELS:
-        raise ValueError
-    return value.lower()
+    sync_interval_s: float = 900.0
+    remote: tuple[Remote, ...] = ()
+    providers: tuple[ProviderSettings, ...] = ()
+    router: router_settings.RouterSettings | None = None
+    launch: tuple[launches.Launch, ...] = ()
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("", "home", _path, "a folder", "Where models, caches and the admin key are kept."),
+    Setting("", "home", kinds.path, "a folder", "Where models, caches and the admin key are kept."),
     Setting(
         "server",
         "host",
-        _host,
+        kinds.host,
         "an address or host name",
         "The address to listen on. Anything but loopback needs an explicit, strong `admin_key`.",
     ),
-    Setting("server", "port", _integer(0, 65535), "an integer 0–65535", "The port to listen on; 0 takes any free one."),
+    Setting(
+        "server", "port", kinds.integer(0, 65535), "an integer 0–65535", "The port to listen on; 0 takes any free one."
+    ),
     Setting(
         "server",
         "admin_key",
-        _key,
+        kinds.key,
         "printable ASCII without spaces, not empty",
         "The key that clients send as `Authorization: Bearer …`. Generated at first start where absent.",
         is_secret=True,
@@ -167,87 +76,143 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "server",
         "cors_origins",
-        _origins,
+        kinds.origins,
         "origins like https://example.org (environment: separated by commas), or *",
         "Web origins besides loopback whose pages may call the API.",
     ),
-    Setting("server", "metrics_public", _boolean, "true or false", "Let anyone read `/metrics`, without a key."),
+    Setting("server", "metrics_public", kinds.boolean, "true or false", "Let anyone read `/metrics`, without a key."),
+    Setting("server", "status_public", kinds.boolean, "true or false", "Let anyone read `/status`, without a key."),
     Setting(
         "server",
         "max_body_bytes",
-        _bytes(1024, 2**30),
+        kinds.size(1024, 2**30),
         "bytes, 1 KiB – 1 GiB (units allowed: 8MiB)",
         "The largest request body that is read.",
     ),
     Setting(
-        "server", "max_choices", _integer(1, 128), "an integer 1–128", "The largest `n` and `best_of` of a request."
+        "server",
+        "max_choices",
+        kinds.integer(1, 128),
+        "an integer 1–128",
+        "The largest `n` and `best_of` of a request.",
     ),
     Setting(
         "server",
         "first_event_timeout_s",
-        _seconds,
+        kinds.seconds,
         "seconds above 0, at most 3600",
         "How long response headers wait for the first token.",
     ),
-    Setting("server", "log_level", _level, "debug, info, warning or error", "How much the server tells."),
+    Setting("server", "log_level", kinds.log_level, "debug, info, warning or error", "How much the server tells."),
     Setting(
         "engine",
         "models",
-        _strings,
+        kinds.strings,
         "model ids (environment: separated by commas)",
         "Which installed models to serve; empty serves all of them.",
     ),
     Setting(
         "engine",
+        "families",
+        kinds.pairs,
+        "a table, model id = family (environment: MODEL=FAMILY, separated by commas)",
+        "How to talk to a model whose file says it wrongly or not at all: chatml, hermes, llama3, llama2, mistral-v1 …",
+        write=lambda pairs: ",".join(f"{model}={family}" for model, family in pairs),
+    ),
+    Setting(
+        "engine",
         "threads",
-        _integer(1, 1024),
+        kinds.integer(1, 1024),
         "an integer 1–1024",
         "Threads per model; absent: the physical cores this process may use.",
     ),
     Setting(
         "engine",
         "exact",
-        _boolean,
+        kinds.boolean,
         "true or false",
         "Hold weights exactly as the file has them, rather than in the fastest measured form.",
     ),
     Setting(
         "engine",
         "kv_cache_bytes",
-        _bytes(2**20, 2**50),
+        kinds.size(2**20, 2**50),
         "bytes, at least 1 MiB (units allowed: 2GiB)",
         "Memory per model for keys and values; absent: chosen from what is free.",
     ),
     Setting(
         "engine",
         "max_sequences",
-        _integer(1, 4096),
+        kinds.integer(1, 4096),
         "an integer 1–4096",
         "Answers generated at the same time, per model.",
     ),
     Setting(
         "engine",
         "max_batch_tokens",
-        _integer(16, 65536),
+        kinds.integer(16, 65536),
         "an integer 16–65536",
         "Tokens that one engine step computes at most.",
     ),
     Setting(
         "engine",
         "max_queue",
-        _integer(1, 1_000_000),
+        kinds.integer(1, 1_000_000),
         "an integer 1–1000000",
         "Requests that wait per model before new ones get 503.",
     ),
     Setting(
         "engine",
         "context_length",
-        _integer(32, 100_000_000),
+        kinds.integer(32, 100_000_000),
         "an integer of at least 32",
         "The longest prompt and answer together; absent: the model's own limit.",
     ),
     Setting(
-        "engine", "speculation", _boolean, "true or false", "Guess tokens from the prompt and verify several at once."
+        "engine",
+        "speculation",
+        kinds.boolean,
+        "true or false",
+        "Guess tokens from the prompt and verify several at once.",
+    ),
+    Setting(
+        "catalog",
+        "sync_interval_s",
+        kinds.interval,
+        "seconds from 10 to 604800, or 0 for never",
+        "How often providers are asked what they list, see [sync](sync.md).",
+    ),
+    Setting(
+        "",
+        "remote",
+        remotes.parse,
+        "sections `[remote.NAME]` (environment: the same as JSON)",
+        "Other servers and the models to serve from them, see [providers](providers.md).",
+        write=remotes.write,
+    ),
+    Setting(
+        "",
+        "providers",
+        remotes.parse_providers,
+        "sections `[providers.NAME]` (environment: the same as JSON)",
+        "Providers of the [catalog](catalog.md): addresses of servers of your own, prices, what is otherwise here.",
+        write=remotes.write_providers,
+    ),
+    Setting(
+        "",
+        "router",
+        router_settings.parse,
+        "a section `[router]` (environment: the same as JSON)",
+        "Who is asked first and how often, see [routing](routing.md).",
+        write=router_settings.write,
+    ),
+    Setting(
+        "",
+        "launch",
+        launches.parse,
+        "sections `[[launch]]` (environment: the same as JSON)",
+        "Servers that Hodios starts itself, see [launch](launch.md).",
+        write=launches.write,
     ),
 )
 
@@ -265,26 +230,78 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
         values = _from_file(path) | values
     values.setdefault("home", home)
     config = Config(**values)
-    _check_exposure(config)
+    if not kinds.is_loopback(config.host):
+        check_exposed(config.host, config.admin_key)
+    launches.check_names(config.launch, config.remote)
+    launches.check_circle(config.launch, env.get(launches.LAUNCHED_AS))
     return config
 
 
 def environment(config: Config, *, base: Mapping[str, str] = os.environ, with_key: bool = True) -> dict[str, str]:
-    """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config."""
-    result = {name: value for name, value in base.items() if name not in ("HODIOS_CONFIG", "HODIOS_ADMIN_KEY")}
+    """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config.
+
+    Without `with_key` it gets neither the admin key nor those of other servers, nor any that looks like one.
+    """
+    left_out = {"HODIOS_CONFIG", "HODIOS_ADMIN_KEY"} | (set() if with_key else _secrets(config, base))
+    result = {name: value for name, value in base.items() if name not in left_out}
     for setting in SETTINGS:
         value = getattr(config, setting.name)
         if value is None or (setting.is_secret and not with_key):
             continue
-        result[setting.variable] = ",".join(value) if isinstance(value, tuple) else str(value)
+        result[setting.variable] = setting.write(value)
     return result
+
+
+def foreign_environment(
+    config: Config, kept: Collection[str], changes: Mapping[str, str], base: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """For a program of others: `base` with `changes`, without settings, and of keys and tokens only those `kept`."""
+    left_out = _secrets(config, base) - set(kept)
+    inherited = {name: value for name, value in base.items() if name not in left_out and not name.startswith("HODIOS_")}
+    return inherited | dict(changes)
+
+
+def _secrets(config: Config, base: Mapping[str, str]) -> set[str]:
+    """Names of the variables that hold keys, or look as if they did."""
+    servers: tuple[Remote | ProviderSettings | launches.Launch, ...] = (
+        *config.remote,
+        *config.providers,
+        *config.launch,
+    )
+    return {server.api_key_env for server in servers if server.api_key_env} | {
+        name for name in base if name.endswith(KEY_ENDINGS)
+    }
 
 
 def with_overrides(env: Mapping[str, str] = os.environ, **settings: object) -> dict[str, str]:
     """`env` with settings that were given on the command line; None stands for not given."""
-    known = {setting.name: setting.variable for setting in SETTINGS}
-    given = {known[name]: value for name, value in settings.items() if value is not None}
-    return dict(env) | {k: ",".join(v) if isinstance(v, list | tuple) else str(v) for k, v in given.items()}
+    known = {setting.name: setting for setting in SETTINGS}
+    given = {name: value for name, value in settings.items() if value is not None}
+    return dict(env) | {known[name].variable: known[name].write(value) for name, value in given.items()}
+
+
+def remote_keys(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The keys of remote servers by their names. Raises ConfigError for a variable that has none."""
+    keys: dict[str, str] = {}
+    for remote in config.remote:
+        if remote.api_key_env is None:
+            continue
+        key = key_in(remote.api_key_env, env)
+        if key is None:
+            raise ConfigError(
+                f"remote.{remote.name}: the variable {remote.api_key_env} holds no key. "
+                "Set it to printable ASCII without spaces, or remove api_key_env."
+            )
+        keys[remote.name] = key
+    return keys
+
+
+def key_in(variable: str, env: Mapping[str, str] = os.environ) -> str | None:
+    """What a variable holds; None where that is nothing, or no key."""
+    try:
+        return kinds.key(env.get(variable))
+    except ValueError:
+        return None
 
 
 def inherited_environment(base: Mapping[str, str] = os.environ, **changes: str) -> dict[str, str]:
@@ -297,19 +314,11 @@ def hub_endpoint(env: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
     return env.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co", env.get("HF_TOKEN") or None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` is reachable from this machine only. Names other than localhost are not trusted to be."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
 def _default_home(env: Mapping[str, str]) -> Path:
     data = env.get("XDG_DATA_HOME", "")
     if data.startswith("/"):
         return Path(data) / "hodios"
-    return _path(env.get("HOME") or "~") / ".local" / "share" / "hodios"
+    return kinds.path(env.get("HOME") or "~") / ".local" / "share" / "hodios"
 
 
 def _find_file(env: Mapping[str, str], home: Path) -> Path | None:
@@ -362,6 +371,8 @@ def _from_file(path: Path) -> dict[str, Any]:
 def _read(setting: Setting, value: object, origin: str) -> Any:
     try:
         return setting.parse(value)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
     except (ValueError, OverflowError) as error:
         shown = "(not shown)" if setting.is_secret else repr(value)
         if setting.is_secret and value == "":
@@ -376,19 +387,3 @@ def _nearest(name: str, known: list[str]) -> str:
     last = name.rpartition(".")[2]
     same = [key for key in known if key.rpartition(".")[2] == last]
     return f"Did you mean {(same or difflib.get_close_matches(name, known, n=1, cutoff=0.0))[0]}?"
-
-
-def _check_exposure(config: Config) -> None:
-    if is_loopback(config.host):
-        return
-    fix = (
-        "Set HODIOS_ADMIN_KEY to a random key, for example from: "
-        'python3 -c "import secrets; print(secrets.token_urlsafe(32))" — or listen on 127.0.0.1.'
-    )
-    if config.admin_key is None:
-        raise ConfigError(f"host = {config.host!r} is reachable from other machines, and no admin key is set. {fix}")
-    weakness = weakness_of(config.admin_key)
-    if weakness:
-        raise ConfigError(
-            f"host = {config.host!r} is reachable from other machines, and the admin key {weakness}. {fix}"
-        )

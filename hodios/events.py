@@ -1,14 +1,16 @@
 """What a provider yields while it answers. The whole answer is a fold over these.
 
-Grammar: `Started (Text | Stopped)* Finish`. Each choice index has any number of `Text` and then exactly one `Stopped`;
-the stream has exactly one `Finish`, or ends with one `HodiosError` raised instead of it.
+Grammar: `Started (Text | Reasoning | ToolCall | Noticed | Stopped)* Finish`. Each choice has any number of `Text`,
+`Reasoning` and `ToolCall`, and then exactly one `Stopped`; the stream has exactly one `Finish`, or ends with one
+`HodiosError` raised instead of it. An answer that `is_shown_whole` may start anew in the router: what came before
+counts no more.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from hodios.types import FinishReason
+from hodios.types import FinishReason, Route, Warning
 
 
 class TokenLogprob(Struct, frozen=True):
@@ -28,6 +30,8 @@ class Usage(Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int = 0
     accepted_prediction_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the completion's, those that were thoughts, shown or not."""
     queue_s: float = 0.0
     """From arrival at the engine to the first prefill step."""
 
@@ -55,8 +59,38 @@ class Text(Struct, frozen=True, tag=True):
     """True for the echoed prompt, which is no part of the completion's tokens."""
 
 
+class Reasoning(Struct, frozen=True, tag=True):
+    """More of what one choice thinks before it answers. Never splits a character."""
+
+    index: int
+    text: str
+    completion_tokens: int = 0
+
+
+class ToolCall(Struct, frozen=True, tag=True):
+    """More of one call of a tool. The first event of a call has its id and name, which later ones leave empty."""
+
+    index: int
+    number: int
+    """Of the call within its choice: 0, 1, … without a gap."""
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    """The next slice of a JSON object's text, as the model wrote it."""
+    completion_tokens: int = 0
+
+
+class Noticed(Struct, frozen=True, tag=True):
+    """Something that the client asked for and did not get, found out while answering."""
+
+    warning: Warning
+
+
 class Stopped(Struct, frozen=True, tag=True):
-    """One choice has ended. `stop_reason` is the stop string or stop token id that ended it, if one did."""
+    """One choice has ended. `stop_reason` is the stop string or stop token id that ended it, if one did.
+
+    `finish_reason` is `tool_calls` only where the choice has a call.
+    """
 
     index: int
     finish_reason: FinishReason
@@ -67,6 +101,8 @@ class Finish(Struct, frozen=True, tag=True):
     """All choices have ended."""
 
     usage: Usage
+    route: Route | None = None
+    """Filled in by the router."""
 
 
-Event = Started | Text | Stopped | Finish
+Event = Started | Text | Reasoning | ToolCall | Noticed | Stopped | Finish

@@ -1,36 +1,50 @@
-"""One request, top to bottom: find who serves the model, relay the answer, hold the provider to the event grammar."""
+"""One request, top to bottom: find who serves its models, have the router ask them, leave out what nobody asked for.
+
+Knows the providers and nothing of HTTP.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, assert_never
+from typing import Any
 
 from msgspec import structs
 
-from hodios.errors import ModelNotFound, ProviderError
-from hodios.events import Event, Finish, Started, Stopped, Text
+from hodios.errors import ModelNotFound, UnsupportedParameter
+from hodios.events import Event, Noticed, ToolCall
 from hodios.providers.base import ModelHealth, Provider
-from hodios.types import ModelCard, Request
+from hodios.router.demand import image_params
+from hodios.router.router import Router
+from hodios.router.seat import Group
+from hodios.router.seat import Seat as Seat
+from hodios.types import ModelCard, Request, Routing, Warning
 
-VARIANTS = (":free", ":nitro", ":floor")
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    ":free": {"is_free": True},
+    ":nitro": {"sort": "throughput"},
+    ":floor": {"sort": "price"},
+}
+"""Endings of model names → what they change in the routing."""
+FURTHER_CALLS = Warning(
+    "parallel_tool_calls", "further_calls", "the model asked for more than one call; all but the first are left out"
+)
 
 
-class Seat(NamedTuple):
-    """A model at the provider that serves it."""
-
-    provider: Provider
-    card: ModelCard
+def _ignore(seat: Seat) -> None:
+    pass
 
 
 class Gateway:
-    """Knows the providers and nothing of HTTP. Where two serve the same id, the first one answers."""
+    """Where several serve the same id or alias, each of them may answer; who is asked first the router says. Providers
+    may come and go in the sequence."""
 
-    def __init__(self, providers: Sequence[Provider]) -> None:
-        self._providers = tuple(providers)
-        self._catalog: tuple[tuple[ModelCard, ...], ...] = ()
-        self._seats: dict[str, Seat] = {}
+    def __init__(self, providers: Sequence[Provider], router: Router | None = None) -> None:
+        self._providers = providers
+        self._router = router or Router()
+        self._catalog: tuple[tuple[int, tuple[ModelCard, ...]], ...] = ()
+        self._seats: dict[str, tuple[Seat, ...]] = {}
 
     def seats(self) -> list[Seat]:
         """Every model at every provider."""
@@ -41,87 +55,83 @@ class Gateway:
         return [(provider.name, health) for provider in self._providers for health in provider.health()]
 
     def resolve(self, model: str) -> Seat:
-        """Who answers for an id, alias or `provider/…` id, in any case. Raises ModelNotFound with the closest ids."""
+        """The first who has an id, alias or `provider/…` id, in any case. Raises ModelNotFound with the closest ids."""
+        return self._group(model, Routing(), "model").seats[0]
+
+    def generate(self, request: Request, on_attempt: Callable[[Seat], None] = _ignore) -> AsyncGenerator[Event, None]:
+        """The events of the answer, in their grammar. Closing it stops whoever is at work.
+
+        `on_attempt` is told of each who is asked. Raises ModelNotFound and UnsupportedParameter at once, HodiosError
+        while answering.
+        """
+        groups = [self._group(request.model, request.routing, "model")]
+        for number, model in enumerate(request.fallback_models):
+            groups.append(self._group(model, request.routing, f"models[{number}]"))
+        self._check_images(request, groups)
+        events = self._router.generate(request, groups, on_attempt)
+        return events if request.parallel_tool_calls else _one_call(events)
+
+    def _group(self, model: str, routing: Routing, param: str) -> Group:
+        """Who serves a model, and how to choose. An id with a variant's ending of its own is taken as it is."""
         seats = self._index()
         wanted = model.casefold()
-        seat = seats.get(wanted)
-        if seat is None:
-            for variant in VARIANTS:
-                seat = seat or seats.get(wanted.removesuffix(variant))
-        if seat is None:
-            raise self._not_found(model, wanted)
-        return seat
+        found = seats.get(wanted)
+        if found is None:
+            for variant, changes in VARIANTS.items():
+                if wanted.endswith(variant) and (found := seats.get(wanted.removesuffix(variant))):
+                    return Group(found, structs.replace(routing, **changes))
+            raise self._not_found(model, wanted, param)
+        return Group(found, routing)
 
-    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
-        """The events of the answer, in their grammar. Closing it stops the provider's work. Raises HodiosError."""
-        seat = self.resolve(request.model)
-        if request.model != seat.card.id:
-            request = structs.replace(request, model=seat.card.id)
-        course = _Course(seat.provider.name, request.n * len(request.prompts or ("",)))
-        async with aclosing(seat.provider.generate(request)) as events:
-            async for event in events:
-                course.check(event)
-                yield event
-        course.check_end()
+    def _check_images(self, request: Request, groups: Sequence[Group]) -> None:
+        """Raises UnsupportedParameter where there are images, and nobody who may answer reads more than text."""
+        param = next(image_params(request), None)
+        if param is None or any("image" in seat.card.modalities for group in groups for seat in group.seats):
+            return
+        others = [seat.card.id for seat in self.seats() if "image" in seat.card.modalities]
+        hint = f"these models read images: {', '.join(others[:3])}" if others else "no model here reads images"
+        raise UnsupportedParameter(f"{param}: {groups[0].seats[0].card.id} reads text only; {hint}", param=param)
 
-    def _index(self) -> dict[str, Seat]:
-        catalog = tuple(tuple(provider.models()) for provider in self._providers)
+    def _index(self) -> dict[str, tuple[Seat, ...]]:
+        # By identity: another provider of the same name and models has other connections.
+        catalog = tuple((id(provider), tuple(provider.models())) for provider in self._providers)
         if catalog != self._catalog:
             self._catalog = catalog
-            self._seats = {}
-            for seat in self.seats():
-                name = seat.provider.name.casefold()
-                for alias in (seat.card.id, *seat.card.aliases):
-                    self._seats.setdefault(alias.casefold(), seat)
-                    self._seats.setdefault(f"{name}/{alias.casefold()}", seat)
+            self._seats = _seats_by_name(self.seats())
         return self._seats
 
-    def _not_found(self, model: str, wanted: str) -> ModelNotFound:
+    def _not_found(self, model: str, wanted: str, param: str) -> ModelNotFound:
         spelled = {alias.casefold(): alias for seat in self.seats() for alias in (seat.card.id, *seat.card.aliases)}
         closest = [spelled[match] for match in difflib.get_close_matches(wanted[:256], spelled, n=3, cutoff=0.4)]
         hint = f"the closest ids: {', '.join(closest)}" if closest else "GET /v1/models lists all ids"
         return ModelNotFound(
-            f"model: {model[:256]!r} does not exist; {hint}", param="model", metadata={"closest": closest}
+            f"{param}: {model[:256]!r} does not exist; {hint}", param=param, metadata={"closest": closest}
         )
 
 
-class _Course:
-    """How far one answer has come in the grammar of `hodios.events`."""
+def _seats_by_name(seats: Sequence[Seat]) -> dict[str, tuple[Seat, ...]]:
+    """Everybody who has a name as an id or alias, and who has the id of one of them; `provider/…` names its own alone.
+    Of one provider the first."""
+    own: dict[str, tuple[Seat, ...]] = {}
+    shared: dict[str, dict[str, Seat]] = {}
+    for seat in seats:
+        provider = seat.provider.name.casefold()
+        for name in (seat.card.id.casefold(), *map(str.casefold, seat.card.aliases)):
+            own.setdefault(f"{provider}/{name}", (seat,))
+            shared.setdefault(name, {}).setdefault(provider, seat)
+    for by_provider in shared.values():
+        for seat in tuple(by_provider.values()):
+            for provider, other in shared[seat.card.id.casefold()].items():
+                by_provider.setdefault(provider, other)
+    return own | {name: tuple(by_provider.values()) for name, by_provider in shared.items()}
 
-    def __init__(self, provider: str, num_choices: int) -> None:
-        self._provider = provider
-        self._is_started = False
-        self._is_finished = False
-        self._open: set[int] = set()
-        self._num_choices = num_choices
 
-    def check(self, event: Event) -> None:
-        """Raises ProviderError at the first event that is out of place."""
-        match event:
-            case Text():
-                if event.index not in self._open:
-                    raise self._breach(f"text for choice {event.index}, which is not open")
-            case Stopped():
-                if event.index not in self._open:
-                    raise self._breach(f"an end of choice {event.index}, which is not open")
-                self._open.remove(event.index)
-            case Started():
-                if self._is_started:
-                    raise self._breach("a second start")
-                self._is_started = True
-                self._open = set(range(self._num_choices))
-            case Finish():
-                if not self._is_started or self._is_finished or self._open:
-                    raise self._breach("an end out of place")
-                self._is_finished = True
-            case _:
-                assert_never(event)
-
-    def check_end(self) -> None:
-        if not self._is_finished:
-            raise self._breach("no end")
-
-    def _breach(self, what: str) -> ProviderError:
-        return ProviderError(
-            f"the provider {self._provider} gave a broken answer: {what}", metadata={"provider": self._provider}
-        )
+async def _one_call(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """`parallel_tool_calls: false`, where the model calls more than once all the same."""
+    async with aclosing(events):
+        async for event in events:
+            if type(event) is ToolCall and event.number:
+                if event.id:
+                    yield Noticed(FURTHER_CALLS)
+                continue
+            yield event

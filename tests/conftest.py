@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
+from hodios.config import KEY_ENDINGS
 from hodios.providers.starter import fetch_starter, verify_starter
 
 REPOSITORY = Path(__file__).parent.parent
@@ -23,6 +26,13 @@ settings.register_profile(
     "hodios", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("hodios")
+# Nor may what a test tries depend on the literals of the modules that happen to be loaded before it.
+providers._get_local_constants = providers.Constants
+
+
+def pytest_configure() -> None:
+    # A shell makes what it starts in the background deaf to Ctrl-C, and so would be every program that is tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +53,15 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own HODIOS_* variables must not change what tests see."""
     for name in [name for name in os.environ if name.startswith("HODIOS_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_keys_from_outside() -> Iterator[None]:
+    """A developer's own keys would have providers of the catalog asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.endswith(KEY_ENDINGS)]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 CODE = sorted(path for folder in ("hodios", "benchmarks", "scripts") for path in (REPOSITORY / folder).rglob("*.py"))
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 BANNED = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "base_utils"}
-CATCHES_ALL = {"hodios/api/app.py", "hodios/engine/worker.py"}
+CATCHES_ALL = {
+    "hodios/api/app.py",
+    "hodios/engine/worker.py",
+    "hodios/functions.py",
+    "hodios/router/history_file.py",
+}
 HEAVY = {"aiohttp", "gguf", "jinja2", "llguidance", "numpy", "openvino", "starlette", "tokenizers", "uvicorn"}
 
 
@@ -55,7 +60,7 @@ def test_modules_are_named_and_introduced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_two_modules_catch_everything(path: Path) -> None:
+def test_only_four_modules_catch_everything(path: Path) -> None:
     caught = [
         node
         for node in ast.walk(tree_of(path))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hodios import config
-from hodios.config import SETTINGS, Config, environment, is_loopback, load, with_overrides
+from hodios.config import SETTINGS, Config, environment, load, with_overrides
 from hodios.errors import ConfigError
+from hodios.setting_values import is_loopback
 
 STRONG = "x7Kp2mQ9vL4nR8tW1zB5cD3fG6hJ0"
 
@@ -68,6 +69,7 @@ def test_all_settings_from_a_file(folder: Path) -> None:
         log_level = "DEBUG"
         [engine]
         models = ["a/b"]
+        families = {{"a/b" = "hermes", "c" = "chatml"}}
         threads = 2
         exact = true
         kv_cache_bytes = 1073741824
@@ -91,6 +93,7 @@ def test_all_settings_from_a_file(folder: Path) -> None:
         first_event_timeout_s=3.0,
         log_level="debug",
         models=("a/b",),
+        families=(("a/b", "hermes"), ("c", "chatml")),
         threads=2,
         exact=True,
         kv_cache_bytes=2**30,

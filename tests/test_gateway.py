@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
+from unrouted import unrouted
 
-from hodios.errors import ModelNotFound, Overloaded, ProviderError
-from hodios.events import Event, Finish, Started, Stopped, Text, Usage
-from hodios.gateway import Gateway
+from hodios.errors import ModelNotFound, Overloaded, ProviderError, UnsupportedParameter
+from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall, Usage
+from hodios.gateway import FURTHER_CALLS, Gateway
 from hodios.providers.base import ModelHealth
-from hodios.types import ModelCard, Request
+from hodios.types import ModelCard, Request, Warning
 
 STARTED = Started("one", "maker/Model-A", "fp_0", 3)
 FINISH = Finish(usage=Usage(prompt_tokens=3, completion_tokens=1))
@@ -61,7 +64,7 @@ def request(model: str = "maker/Model-A", n: int = 1, prompts: tuple[str, ...] =
 async def events_of(script: Sequence[Event | Exception], asked: Request) -> list[Event]:
     gateway = Gateway([Played("one", [card("maker/Model-A")], script)])
     async with aclosing(gateway.generate(asked)) as events:
-        return [event async for event in events]
+        return unrouted([event async for event in events])
 
 
 @pytest.mark.parametrize(
@@ -112,10 +115,21 @@ def test_models_that_come_later_are_found() -> None:
     assert gateway.resolve("late").card.id == "late"
 
 
+async def test_a_provider_that_takes_anothers_place_is_asked_in_its_stead() -> None:
+    script = [STARTED, Stopped(0, "stop"), FINISH]
+    providers = [Played("one", [card("maker/Model-A")], script)]
+    gateway = Gateway(providers)
+    for _ in range(2):
+        async with aclosing(gateway.generate(request())) as events:
+            assert unrouted([event async for event in events]) == script
+        assert len(providers[0].asked) == 1
+        providers[0] = Played("one", [card("maker/Model-A")], script)
+
+
 async def test_the_provider_sees_the_catalog_id() -> None:
     provider = Played("one", [card("maker/Model-A", "alias")], [STARTED, Stopped(0, "stop"), FINISH])
     async with aclosing(Gateway([provider]).generate(request("ALIAS"))) as events:
-        assert [event async for event in events] == [STARTED, Stopped(0, "stop"), FINISH]
+        assert unrouted([event async for event in events]) == [STARTED, Stopped(0, "stop"), FINISH]
     assert provider.asked[0].model == "maker/Model-A"
 
 
@@ -141,6 +155,117 @@ async def test_the_provider_sees_the_catalog_id() -> None:
 async def test_a_broken_event_order_becomes_a_provider_error(script: list[Event]) -> None:
     with pytest.raises(ProviderError, match="one"):
         await events_of(script, request())
+
+
+def chat(**values: Any) -> Request:
+    values.setdefault("messages", ({"role": "user", "content": "x"},))
+    return Request(id="chat-0", model="maker/Model-A", **values)
+
+
+NOTICE = Noticed(Warning("p", "c", "m"))
+CALL = ToolCall(0, 0, "id-0", "f")
+MORE = ToolCall(0, 0, arguments="{}")
+SECOND = (ToolCall(0, 1, "id-1", "g"), ToolCall(0, 1, arguments="{}"))
+CALLED = Stopped(0, "tool_calls")
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        [Reasoning(0, "a"), Text(0, "b"), Reasoning(0, "c"), Stopped(0, "stop")],
+        [NOTICE, Stopped(0, "stop"), NOTICE],
+        [CALL, MORE, CALLED],
+        [CALL, MORE, *SECOND, MORE, CALLED],
+        [Text(0, "a"), CALL, Reasoning(0, "b"), MORE, Text(0, "c"), Stopped(0, "length")],
+        [CALL, Stopped(0, "stop")],
+    ],
+)
+async def test_calls_thoughts_and_notices_have_their_order(middle: list[Event]) -> None:
+    script = [STARTED, *middle, FINISH]
+    assert await events_of(script, chat()) == script
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [NOTICE],
+        [CALL],
+        [Reasoning(0, "early")],
+        [STARTED, Reasoning(1, "x")],
+        [STARTED, ToolCall(1, 0, "id-0", "f")],
+        [STARTED, MORE],
+        [STARTED, ToolCall(0, 0, "id-0")],
+        [STARTED, ToolCall(0, 0, "", "f")],
+        [STARTED, ToolCall(0, 1, "id-1", "f")],
+        [STARTED, ToolCall(0, -1, "id-1", "f")],
+        [STARTED, CALL, CALL],
+        [STARTED, CALL, ToolCall(0, -1, arguments="{}")],
+        [STARTED, CALL, ToolCall(0, 1, arguments="{}")],
+        [STARTED, CALL, ToolCall(0, 0, "id-0", "", "{}")],
+        [STARTED, CALL, ToolCall(0, 0, "", "f", "{}")],
+        [STARTED, CALL, ToolCall(0, 2, "id-2", "f")],
+        [STARTED, CALLED],
+        [STARTED, Text(0, "x"), CALLED],
+        [STARTED, CALL, CALLED, MORE],
+        [STARTED, Stopped(0, "stop"), Reasoning(0, "late")],
+        [STARTED, Stopped(0, "stop"), FINISH, NOTICE],
+    ],
+)
+async def test_calls_and_thoughts_out_of_place_become_a_provider_error(script: list[Event]) -> None:
+    with pytest.raises(ProviderError, match="one"):
+        await events_of(script, chat())
+
+
+async def test_each_choice_counts_its_own_calls() -> None:
+    script: list[Event] = [
+        *(STARTED, CALL, ToolCall(1, 0, "id-2", "f"), *SECOND, ToolCall(1, 0, arguments="{}")),
+        *(Stopped(1, "tool_calls"), CALLED, FINISH),
+    ]
+    assert await events_of(script, chat(n=2)) == script
+    with pytest.raises(ProviderError):
+        await events_of([STARTED, CALL, Stopped(1, "tool_calls")], chat(n=2))
+
+
+async def test_thoughts_and_calls_are_for_those_who_can_show_them() -> None:
+    for asked, event in (
+        (request(), CALL),
+        (request(), Reasoning(0, "x")),
+        (chat(has_reasoning=False), Reasoning(0, "x")),
+    ):
+        with pytest.raises(ProviderError):
+            await events_of([STARTED, event], asked)
+
+
+async def test_one_call_at_a_time_is_one_call() -> None:
+    script: list[Event] = [STARTED, CALL, *SECOND, MORE, ToolCall(0, 2, "id-2", "h"), CALLED, FINISH]
+    shown = await events_of(script, chat(parallel_tool_calls=False))
+    assert shown == [STARTED, CALL, Noticed(FURTHER_CALLS), MORE, Noticed(FURTHER_CALLS), CALLED, FINISH]
+
+
+def image(url: str = "http://a") -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": url}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        (chat(images=("http://a",)), "data"),
+        (Request(id="cmpl-0", model="maker/Model-A", prompts=("x",), images=("http://a",)), "data"),
+        (chat(messages=({"role": "user", "content": "x"}, image())), "messages[1].content[1]"),
+    ],
+)
+async def test_images_reach_only_those_who_see(asked: Request, param: str) -> None:
+    script = [STARTED, Stopped(0, "stop"), FINISH]
+    with pytest.raises(UnsupportedParameter, match="no model here reads images") as caught:
+        await events_of(script, asked)
+    assert caught.value.param == param
+    seeing = ModelCard(id="maker/Model-A", context_length=10, max_output_tokens=5, modalities=("text", "image"))
+    provider = Played("one", [seeing, card("blind")], script)
+    async with aclosing(Gateway([provider]).generate(asked)) as events:
+        assert unrouted([event async for event in events]) == script
+    assert provider.asked == [asked]
+    with pytest.raises(UnsupportedParameter, match="these models read images: maker/Model-A"):
+        await anext(Gateway([provider]).generate(structs.replace(asked, model="blind")))
 
 
 async def test_every_choice_of_every_prompt_must_stop() -> None:

@@ -16,23 +16,61 @@ from pathlib import Path
 
 import msgspec
 import uvloop
+from msgspec import structs
 
 from hodios import config
 from hodios.api.app import create_app
 from hodios.api.server import serve
+from hodios.errors import SetupError
 from hodios.providers.base import Provider
+from hodios.providers.catalog import manual_price
+from hodios.providers.catalog_providers import Roster
+from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.echo import EchoProvider
-from hodios.providers.local import LocalProvider, load_local_model
+from hodios.providers.launch import REFUSED
+from hodios.providers.launched import Siblings, launched
+from hodios.providers.listing_shelf import ListingShelf
+from hodios.providers.local import NAME, LocalModel, LocalProvider, load_local_model
 from hodios.providers.prepared import Prepared
+from hodios.providers.prices import PriceHistory, quotes_of_cards
+from hodios.providers.remote import RemoteProvider
+from hodios.providers.sync import Synchronizer
 
 
 async def run(settings: config.Config, models: list[Prepared], sock: socket.socket, parent_fd: int | None) -> None:
     """Construct everything and answer until told to stop. Without a model the echo answers, for trying out clients."""
     if parent_fd is not None:
         asyncio.get_running_loop().add_reader(parent_fd, _end, parent_fd)
-    loaded = [await load_local_model(model.card, model.tokenizer_path, Path(model.socket)) for model in models]
-    provider: Provider = LocalProvider(loaded) if loaded else EchoProvider()
-    await serve(create_app(settings, [provider]), sock)
+    loaded = [await _load(model, settings) for model in models]
+    keys = config.remote_keys(settings)
+    store = CatalogStore(settings)
+    siblings = Siblings(settings.remote)
+    providers: list[Provider] = [LocalProvider(loaded)] if loaded else []
+    providers += launched(settings.launch, store.current, siblings, config.key_in)
+    providers += [RemoteProvider(siblings.marked(remote), keys.get(remote.name)) for remote in settings.remote]
+    roster = Roster(providers, store)
+    if not roster:
+        roster = Roster([EchoProvider()], store)
+    synchronizer = Synchronizer(
+        store,
+        PriceHistory(settings.home),
+        ListingShelf(settings.home),
+        interval_s=settings.sync_interval_s,
+        applied=roster.sync,
+        more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
+    )
+    async with roster.watching(), synchronizer.running():
+        await serve(create_app(settings, roster, store=store, synchronizer=synchronizer), sock)
+
+
+async def _load(model: Prepared, settings: config.Config) -> LocalModel:
+    names = (model.card.id, *model.card.aliases)
+    lower = {name.casefold() for name in names}
+    family = next((family for name, family in settings.families if name.casefold() in lower), None)
+    section = next((section for section in settings.providers if section.name == NAME), None)
+    price = manual_price(section, *names) if section else None
+    card = structs.replace(model.card, price=price) if price else model.card
+    return await load_local_model(card, model.tokenizer_path, Path(model.socket), family=family)
 
 
 def _end(parent_fd: int) -> None:
@@ -52,7 +90,11 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("hodios").setLevel(settings.log_level.upper())
     models = [msgspec.json.decode(model, type=Prepared) for model in parsed.models]
-    uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd))
+    try:
+        uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd))
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
     return 0
 
 

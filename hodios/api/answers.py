@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
+from msgspec import structs
+
+from hodios.api.calls import Calls
 from hodios.api.exchange import Exchange
+from hodios.api.explanation import cost_number, route_of
 from hodios.api.logprobs import TextLogprobs, chat_logprobs
-from hodios.api.prompts import num_characters
-from hodios.api.wire import Call
+from hodios.api.prompts import num_characters, num_json_characters
+from hodios.api.wire import Call, readable, warn
 from hodios.errors import ProviderError
-from hodios.events import Event, Finish, Started, Stopped, Text, TokenLogprob, Usage
-from hodios.types import Request, Warning
+from hodios.events import (
+    Event,
+    Finish,
+    Noticed,
+    Reasoning,
+    Started,
+    Stopped,
+    Text,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+)
+from hodios.money import cost_of
+from hodios.types import FinishReason, Request, Route, Warning
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak", "profanity")
 CONTENT_FILTER_RESULTS: dict[str, dict[str, bool]] = {
@@ -30,10 +46,22 @@ class Tally:
         self._response_characters = 0
         self._tokens: dict[int, int] = {}
         self._started: Started | None = None
+        self.noticed: list[Warning] = []
+        """What the client did not get, as far as it was found out while answering."""
+        self.finish_reasons: dict[int, FinishReason] = {}
+        """By choice."""
+        self.route: Route | None = None
+        """Known at the end."""
 
     def start(self, event: Started) -> None:
-        """At the first event: from now on it is known who answers, and what the prompt was."""
+        """At the first event: from now on it is known who answers, and what the prompt was. Whatever was counted before
+        belongs to an answer that was given up."""
         exchange = self._exchange
+        exchange.num_tool_calls = 0
+        self._response_characters = 0
+        self._tokens = {}
+        self.noticed = []
+        self.finish_reasons = {}
         exchange.provider = event.provider
         exchange.model = event.model
         exchange.first_token_s = exchange.heard_s = exchange.elapsed_s()
@@ -45,6 +73,26 @@ class Tally:
         if not event.is_echo:
             self._response_characters += len(event.text)
             self._tokens[event.index] = event.completion_tokens
+
+    def reasoning(self, event: Reasoning) -> None:
+        self._add(event.index, len(event.text), event.completion_tokens)
+
+    def call(self, event: ToolCall) -> None:
+        self._exchange.num_tool_calls += bool(event.id)
+        self._add(event.index, len(event.name) + len(event.arguments), event.completion_tokens)
+
+    def _add(self, index: int, num_characters: int, num_tokens: int) -> None:
+        self._response_characters += num_characters
+        self._tokens[index] = max(num_tokens, self._tokens.get(index, 0))
+
+    def stop(self, event: Stopped) -> None:
+        self.finish_reasons[event.index] = event.finish_reason
+
+    def notice(self, event: Noticed) -> None:
+        """What is noticed of every choice is told once."""
+        warning = structs.replace(event.warning, param=readable(event.warning.param))
+        if warning not in self.noticed:
+            warn(self.noticed, warning)
 
     def so_far(self) -> dict[str, Any]:
         """Usage in the middle of a stream."""
@@ -62,6 +110,7 @@ class Tally:
         exchange.num_prompt_tokens = event.usage.prompt_tokens
         exchange.num_cached_tokens = event.usage.cached_tokens
         exchange.num_completion_tokens = event.usage.completion_tokens
+        self.route = event.route
         return self.fields(event.usage)
 
     def leave(self) -> None:
@@ -70,7 +119,8 @@ class Tally:
         exchange.num_completion_tokens = max(exchange.num_completion_tokens, sum(self._tokens.values()))
 
     def fields(self, usage: Usage) -> dict[str, Any]:
-        """The public `usage`. `prompt_characters` is null where the prompt came as token ids."""
+        """The public `usage`. `prompt_characters` is null where the prompt came as token ids, `cost` until the end and
+        where nobody has said what it costs."""
         first_token_s = self._exchange.first_token_s
         return {
             "prompt_tokens": usage.prompt_tokens,
@@ -78,12 +128,12 @@ class Tally:
             "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
             "completion_tokens_details": {
-                "reasoning_tokens": 0,
+                "reasoning_tokens": usage.reasoning_tokens,
                 "accepted_prediction_tokens": usage.accepted_prediction_tokens,
             },
             "prompt_characters": self._prompt_characters,
             "response_characters": self._response_characters,
-            "cost": 0,
+            "cost": None if self.route is None else cost_number(cost_of(self.route.attempts)),
             "latency_ms": round(self._exchange.elapsed_s() * 1e3),
             "time_to_first_token_ms": None if first_token_s is None else round(first_token_s * 1e3),
             "queue_ms": round(usage.queue_s * 1e3),
@@ -92,9 +142,18 @@ class Tally:
 
 def _prompt_characters(request: Request) -> int | None:
     if request.messages is not None:
-        return num_characters(request.messages)
+        tools = sum(
+            len(tool.name) + len(tool.description) + num_json_characters(tool.parameters) for tool in request.tools
+        )
+        return num_characters(request.messages) + tools + sum(map(num_json_characters, request.documents))
     texts = [prompt for prompt in request.prompts or () if isinstance(prompt, str)]
     return sum(map(len, texts)) if len(texts) == len(request.prompts or ()) else None
+
+
+def public_finish_reason(event: Stopped, call: Call) -> FinishReason | Literal["function_call"]:
+    """Why the choice ended, in the words of the API that the client speaks."""
+    is_older = call.has_function_call and event.finish_reason == "tool_calls"
+    return "function_call" if is_older else event.finish_reason
 
 
 def warning_fields(warnings: Sequence[Warning]) -> list[dict[str, str]]:
@@ -108,6 +167,8 @@ class Choice:
         self._index = index
         self._call = call
         self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._calls = Calls()
         self._tokens: list[TokenLogprob] = []
         self._pieces: list[dict[str, list[Any]]] = []
         self._logprobs = TextLogprobs(as_ids=call.has_token_ids)
@@ -122,25 +183,40 @@ class Choice:
         else:
             self._pieces.append(self._logprobs.piece(event))
 
+    def reasoning(self, event: Reasoning) -> None:
+        self._thoughts.append(event.text)
+
+    def call(self, event: ToolCall) -> None:
+        self._calls.add(event)
+
     def stop(self, event: Stopped) -> None:
         self._stopped = event
 
     def fields(self) -> dict[str, Any]:
         assert self._stopped is not None
-        text = "".join(self._texts)
         fields: dict[str, Any] = {"index": self._index}
         if self._call.request.is_chat:
-            fields["message"] = {"role": "assistant", "content": text, "refusal": None}
+            fields["message"] = self._message()
         else:
-            fields["text"] = text
+            fields["text"] = "".join(self._texts)
         fields["logprobs"] = self._logprob_fields()
-        fields["finish_reason"] = self._stopped.finish_reason
+        fields["finish_reason"] = public_finish_reason(self._stopped, self._call)
         if not self._call.request.is_chat and self._stopped.stop_reason is not None:
             fields["stop_reason"] = self._stopped.stop_reason
         fields["content_filter_results"] = CONTENT_FILTER_RESULTS
         if self._call.has_filter_details:
             fields["content_filter_details"] = CONTENT_FILTER_DETAILS
         return fields
+
+    def _message(self) -> dict[str, Any]:
+        text = "".join(self._texts)
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if self._calls:
+            message["content"] = text or None
+            message |= self._calls.fields(is_older=self._call.has_function_call)
+        if thoughts := "".join(self._thoughts):
+            message["reasoning_content"] = thoughts
+        return message
 
     def _logprob_fields(self) -> dict[str, Any] | None:
         if self._call.request.sampling.logprobs is None:
@@ -154,7 +230,7 @@ class Choice:
 async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, created: int) -> dict[str, Any]:
     """The answer that is not streamed, ready to be encoded. Raises HodiosError."""
     num_choices = call.request.n * len(call.request.prompts or ("",))
-    choices = [Choice(index, call) for index in range(num_choices)]
+    choices: list[Choice] = []
     started: Started | None = None
     usage: dict[str, Any] | None = None
     async for event in events:
@@ -162,11 +238,21 @@ async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, c
             case Text():
                 tally.text(event)
                 choices[event.index].text(event)
+            case Reasoning():
+                tally.reasoning(event)
+                choices[event.index].reasoning(event)
+            case ToolCall():
+                tally.call(event)
+                choices[event.index].call(event)
+            case Noticed():
+                tally.notice(event)
             case Stopped():
+                tally.stop(event)
                 choices[event.index].stop(event)
             case Started():
                 tally.start(event)
                 started = event
+                choices = [Choice(index, call) for index in range(num_choices)]
             case Finish():
                 usage = tally.finish(event)
             case _:
@@ -183,6 +269,8 @@ async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, c
         "usage": usage,
         "system_fingerprint": started.fingerprint,
     }
-    if call.warnings:
-        answer["warnings"] = warning_fields(call.warnings)
+    if warnings := (*call.warnings, *tally.noticed):
+        answer["warnings"] = warning_fields(warnings)
+    if call.has_route and tally.route is not None:
+        answer["route"] = route_of(tally.route)
     return answer

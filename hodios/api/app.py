@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,20 +17,35 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hodios.api.admin import Admin
 from hodios.api.auth import Doorkeeper
 from hodios.api.catalog import Catalog
+from hodios.api.catalog_entries import Statistics
 from hodios.api.cors import Cors
 from hodios.api.exchange import CLIENT_GONE, ClientGone, Exchange
+from hodios.api.generation import Generations
 from hodios.api.health import Health
 from hodios.api.metrics import Metrics
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
+from hodios.api.router_metrics import RouterCollector
 from hodios.api.routes import ROUTES, RouteName
+from hodios.api.statistics import Figures
+from hodios.api.status import StatusPage
 from hodios.api.tokens import Tokenization
 from hodios.config import Config
 from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound, Overloaded
 from hodios.gateway import Gateway
 from hodios.providers.base import Provider
+from hodios.providers.catalog_store import CatalogStore
+from hodios.providers.listing_shelf import ListingShelf
+from hodios.providers.prices import PriceHistory
+from hodios.providers.sync import Synchronizer
+from hodios.router.history import History
+from hodios.router.history_file import HistoryFile, keeping
+from hodios.router.probes import Prober
+from hodios.router.router import Router, told
+from hodios.router_settings import RouterSettings
 
 EXCHANGE = "hodios.exchange"
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -119,25 +134,68 @@ async def _not_available(exchange: Exchange) -> NoReturn:
     raise NotAvailable("no model here does that yet: only chat/completions and completions are served")
 
 
+class _Parts(NamedTuple):
+    """What handlers are made of."""
+
+    gateway: Gateway
+    history: History
+    prober: Prober
+    metrics: Metrics
+    store: CatalogStore
+    synchronizer: Synchronizer
+    statistics: Statistics
+    generations: Generations
+    status: StatusPage
+
+
+def _parts(
+    config: Config,
+    providers: Sequence[Provider],
+    store: CatalogStore,
+    synchronizer: Synchronizer,
+    statistics: Statistics | None,
+    clock: Callable[[], float],
+) -> _Parts:
+    settings = config.router or RouterSettings()
+    history = History(clock=clock)
+    generations = Generations(settings.kept_generations, clock=clock)
+    router = Router(settings, record=told(history.record, generations.record), on_breaker=history.note_breaker)
+    gateway = Gateway(providers, router)
+    return _Parts(
+        gateway=gateway,
+        history=history,
+        prober=Prober(providers, router.tracks, history, settings.probe_interval_s),
+        metrics=Metrics(gateway.health, RouterCollector(history, router.tracks)),
+        store=store,
+        synchronizer=synchronizer,
+        statistics=statistics or Figures(history),
+        generations=generations,
+        status=StatusPage(gateway, router, history),
+    )
+
+
 def _handlers(
     config: Config,
-    gateway: Gateway,
-    metrics: Metrics,
+    parts: _Parts,
     *,
     clock: Callable[[], float],
     monotonic: Callable[[], float],
     new_id: Callable[[], str],
 ) -> dict[RouteName, Handler]:
-    generation = Generation(gateway, config, clock=clock, new_id=new_id)
-    catalog = Catalog(gateway, config.max_choices)
+    gateway, store = parts.gateway, parts.store
+    generation = Generation(gateway, config, parts.generations, clock=clock, new_id=new_id)
+    catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
-    health = Health(gateway, monotonic=monotonic)
+    health = Health(gateway, store, parts.status, monotonic=monotonic)
+    admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     document = openapi_document(config.max_choices)
     return {
         "chat/completions": generation.chat,
         "completions": generation.completions,
         "models": catalog.all,
         "model": catalog.one,
+        "endpoints": catalog.endpoints,
+        "generation": parts.generations.one,
         "embeddings": _not_available,
         "moderations": _not_available,
         "tokenize": tokenization.tokenize,
@@ -146,8 +204,13 @@ def _handlers(
         "live": health.live,
         "ready": health.ready,
         "health": health.details,
-        "metrics": metrics.show,
+        "status": parts.status.show,
+        "metrics": parts.metrics.show,
         "openapi": lambda exchange: exchange.answer_json(document),
+        "reload": admin.reload,
+        "sync": admin.sync,
+        "standings": admin.standings,
+        "prices": admin.prices,
     }
 
 
@@ -160,13 +223,17 @@ def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
     ]
 
 
-def _lifespan(providers: Sequence[Provider]) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    providers: Sequence[Provider], *contexts: AbstractAsyncContextManager[None]
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def run(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             for provider in providers:
                 stack.push_async_callback(provider.aclose)
                 await provider.start()
+            for context in contexts:
+                await stack.enter_async_context(context)
             yield
 
     return run
@@ -176,22 +243,30 @@ def create_app(
     config: Config,
     providers: Sequence[Provider],
     *,
+    store: CatalogStore | None = None,
+    synchronizer: Synchronizer | None = None,
+    statistics: Statistics | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
 ) -> Starlette:
     """The whole HTTP API over `providers`, which its lifespan starts and closes.
 
-    `clock` gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32 hex digits that nobody has seen before.
+    Without a `store` the catalog knows no more than the providers say; without a `synchronizer` they are asked what
+    they list only when somebody says so. `statistics` tells how they have done, instead of what traffic shows. `clock`
+    gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32 hex digits that nobody has seen before.
     """
-    gateway = Gateway(providers)
-    metrics = Metrics(gateway.health)
-    handlers = _handlers(config, gateway, metrics, clock=clock, monotonic=monotonic, new_id=new_id)
+    store = store or CatalogStore(config, folders=())
+    synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
+    parts = _parts(config, providers, store, synchronizer, statistics, clock)
+    handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     door = Middleware(
         Door,
-        doorkeeper=Doorkeeper(config.admin_key, is_metrics_public=config.metrics_public),
+        doorkeeper=Doorkeeper(
+            config.admin_key, is_metrics_public=config.metrics_public, is_status_public=config.status_public
+        ),
         cors=Cors(config.cors_origins),
-        metrics=metrics,
+        metrics=parts.metrics,
         monotonic=monotonic,
         new_id=new_id,
     )
@@ -199,7 +274,7 @@ def create_app(
         routes=_routes(handlers),
         middleware=[door],
         exception_handlers={HTTPException: _refuse},
-        lifespan=_lifespan(providers),
+        lifespan=_lifespan(providers, keeping(parts.history, HistoryFile(config.home)), parts.prober.running()),
     )
     app.router.redirect_slashes = False
     return app

@@ -16,9 +16,12 @@ _HOW = "send it as the header `Authorization: Bearer <key>`"
 class Doorkeeper:
     """Without an admin key nobody but the public paths' visitors comes in."""
 
-    def __init__(self, admin_key: str | None, *, is_metrics_public: bool) -> None:
+    def __init__(
+        self, admin_key: str | None, *, is_metrics_public: bool = False, is_status_public: bool = False
+    ) -> None:
         self._digest = None if admin_key is None else _digest(admin_key.encode())
-        self._public = PUBLIC_PATHS | {"/metrics"} if is_metrics_public else PUBLIC_PATHS
+        opened = {"/metrics": is_metrics_public, "/status": is_status_public}
+        self._public = PUBLIC_PATHS | {path for path, is_open in opened.items() if is_open}
 
     def admit(self, path: str, headers: Mapping[bytes, bytes]) -> str:
         """The caller's key id, "" on public paths. Raises AuthenticationError."""

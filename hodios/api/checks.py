@@ -9,6 +9,7 @@ from typing import Any
 from hodios.errors import InvalidRequest
 
 MAX_SHOWN = 60
+MAX_NESTING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,21 @@ def shown(value: Any) -> str:
 
 def refusal(name: str, value: Any, problem: str, accepts: str) -> InvalidRequest:
     return InvalidRequest(f"{name}: {shown(value)} {problem}; accepted: {accepts}", param=name)
+
+
+def check_nesting(name: str, value: Any) -> None:
+    """For JSON that is passed on as it is: everything below can walk it without running out of stack."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_NESTING:
+            raise InvalidRequest(f"{name}: is nested too deeply; accepted: at most {MAX_NESTING} levels", param=name)
+        level = [
+            inner
+            for entry in level
+            if type(entry) in (list, dict)
+            for inner in (entry if type(entry) is list else entry.values())
+        ]
 
 
 def number(low: float, high: float, *, is_low_open: bool = False) -> Kind:

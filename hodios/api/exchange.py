@@ -52,6 +52,7 @@ class Exchange:
         self.num_prompt_tokens = 0
         self.num_cached_tokens = 0
         self.num_completion_tokens = 0
+        self.num_tool_calls = 0
         self.status = 0
         self.has_started = False
         self.is_complete = False
@@ -59,6 +60,7 @@ class Exchange:
         self.is_writing = False
         self.epilogue: Callable[[HodiosError], bytes] | None = None
         """What ends a stream that fails after its start."""
+        self._ignored: list[str] = []
         self._receive = receive
         self._send = send
         self._monotonic = monotonic
@@ -98,11 +100,8 @@ class Exchange:
         return RequestTooLarge(f"the request body is too large; accepted: at most {most_bytes} bytes")
 
     def report_ignored(self, names: Sequence[str]) -> None:
-        """`x-hodios-ignored`: whole names, as many as any client's limit lets pass."""
-        joined = ", ".join(names)
-        if len(joined) > MAX_IGNORED_BYTES:
-            joined = joined[:MAX_IGNORED_BYTES].rpartition(",")[0] + ", ..."
-        self.out_headers.append((b"x-hodios-ignored", joined.encode("ascii")))
+        """Name parameters in `x-hodios-ignored`, as long as the headers are not sent."""
+        self._ignored += names
 
     def query(self, name: str) -> str | None:
         """A query parameter's last value. Raises InvalidRequest where the query is not UTF-8."""
@@ -126,6 +125,8 @@ class Exchange:
             (b"x-hodios-overhead-ms", b"%.3f" % ((elapsed_s - waited_s) * 1e3)),
             *self.out_headers,
         ]
+        if self._ignored:
+            headers.append((b"x-hodios-ignored", _header_list(self._ignored)))
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
         self.status = status
@@ -191,6 +192,14 @@ class ClientWatch:
         if self._is_gone:
             self._task.uncancel()
             raise ClientGone from error
+
+
+def _header_list(names: Sequence[str]) -> bytes:
+    """Whole names, each once, as many as any client's limit lets pass."""
+    joined = ", ".join(dict.fromkeys(names))
+    if len(joined) > MAX_IGNORED_BYTES:
+        joined = joined[:MAX_IGNORED_BYTES].rpartition(",")[0] + ", ..."
+    return joined.encode("ascii")
 
 
 def error_fields(error: HodiosError) -> dict[str, Any]:

@@ -7,14 +7,20 @@ from typing import Any
 
 from hodios import __version__
 from hodios.api.exchange import Exchange
+from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
+from hodios.providers.catalog_store import CatalogStore
 
 
 class Health:
     """The handlers of the probes. Ready is whoever has a model that is."""
 
-    def __init__(self, gateway: Gateway, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, gateway: Gateway, store: CatalogStore, status: StatusPage, *, monotonic: Callable[[], float]
+    ) -> None:
         self._gateway = gateway
+        self._store = store
+        self._status = status
         self._monotonic = monotonic
         self._since = monotonic()
 
@@ -47,6 +53,8 @@ class Health:
             "status": "ready" if is_ready else "not_ready",
             "version": __version__,
             "uptime_s": round(self._monotonic() - self._since, 3),
+            "catalog": {"version": self._store.current.version, "problem": self._store.problem or None},
+            "service": self._status.summary(),
             "models": models,
         }
         await exchange.answer_json(report, status=200 if is_ready else 503)

@@ -27,7 +27,7 @@ _MODEL_LABELS = ("model", "provider")
 class Metrics:
     """One registry per app; nothing global."""
 
-    def __init__(self, health: HealthOf) -> None:
+    def __init__(self, health: HealthOf, *more: Collector) -> None:
         registry = CollectorRegistry()
         self._registry = registry
         self._requests = Counter(
@@ -51,9 +51,13 @@ class Metrics:
             buckets=_DURATIONS,
         )
         self._tokens = Counter("hodios_tokens", "Tokens by kind.", (*_MODEL_LABELS, "kind"), registry=registry)
+        self._calls = Counter(
+            "hodios_tool_calls", "Calls of tools that models asked for.", _MODEL_LABELS, registry=registry
+        )
         self.in_progress = Gauge("hodios_requests_in_progress", "Requests not yet answered whole.", registry=registry)
         ProcessCollector(registry=registry)
-        registry.register(_ModelCollector(health))
+        for collector in (_ModelCollector(health), *more):
+            registry.register(collector)
 
     def record(self, exchange: Exchange, route: str) -> None:
         """One finished request."""
@@ -66,6 +70,9 @@ class Metrics:
         self._count(*labels, "prompt", exchange.num_prompt_tokens)
         self._count(*labels, "cached", exchange.num_cached_tokens)
         self._count(*labels, "completion", exchange.num_completion_tokens)
+
+        if exchange.num_tool_calls:
+            self._calls.labels(*labels).inc(exchange.num_tool_calls)
 
     def _count(self, model: str, provider: str, kind: str, num_tokens: int) -> None:
         if num_tokens:

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from hodios.api.answers import Tally, whole_answer
 from hodios.api.exchange import Exchange
+from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
 from hodios.api.sse import Chunks, relay
-from hodios.api.wire import Call, Reader
+from hodios.api.wire import Call, Reader, forbid
 from hodios.config import Config
-from hodios.gateway import Gateway
+from hodios.events import Event, Noticed, Started
+from hodios.gateway import Gateway, Seat
+from hodios.router.seam import SEAM_CODES
 
 
 class Generation:
     """The handlers of the two generation routes."""
 
     def __init__(
-        self, gateway: Gateway, config: Config, *, clock: Callable[[], float], new_id: Callable[[], str]
+        self,
+        gateway: Gateway,
+        config: Config,
+        generations: Generations,
+        *,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
     ) -> None:
         self._gateway = gateway
+        self._generations = generations
         self._max_body_bytes = config.max_body_bytes
         self._silence_s = config.first_event_timeout_s
         self._chat = Reader(CHAT, config.max_choices)
@@ -37,22 +47,60 @@ class Generation:
     async def _generate(self, exchange: Exchange, reader: Reader, answer_id: str) -> None:
         body = await exchange.body(self._max_body_bytes)
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
-        seat = self._gateway.resolve(call.request.model)
-        exchange.provider, exchange.model, exchange.num_attempts = seat.provider.name, seat.card.id, 1
-        if call.warnings:
-            exchange.report_ignored([warning.param for warning in call.warnings])
+        exchange.report_ignored([warning.param for warning in call.warnings])
         exchange.asked_s = exchange.elapsed_s()
         await self._answer(exchange, call)
 
     async def _answer(self, exchange: Exchange, call: Call) -> None:
         tally = Tally(exchange, call)
-        created = int(self._clock())
+        created_s = self._clock()
+        created = int(created_s)
+        generated = self._gateway.generate(call.request, _noting(exchange))
+        if call.is_strict:
+            generated = _strictly(generated, is_streamed=call.is_streamed)
         try:
-            async with exchange.client(), aclosing(self._gateway.generate(call.request)) as events:
+            async with exchange.client(), aclosing(generated) as events:
                 if call.is_streamed:
                     await relay(exchange, events, Chunks(call, tally, created), self._silence_s)
                     return
                 answer = await whole_answer(events, call, tally, created)
         finally:
             tally.leave()
+            self._generations.complete(
+                call.request.id,
+                exchange,
+                created_s=created_s,
+                is_streamed=call.is_streamed,
+                finish_reasons=tuple(reason for _, reason in sorted(tally.finish_reasons.items())),
+            )
+        exchange.report_ignored([warning.param for warning in tally.noticed])
         await exchange.answer_json(answer)
+
+
+def _noting(exchange: Exchange) -> Callable[[Seat], None]:
+    """Notes who is asked. Who answers in the end may be another of them, which its first event says."""
+
+    def note(seat: Seat) -> None:
+        exchange.provider, exchange.model = seat.provider.name, seat.card.id
+        exchange.num_attempts += 1
+
+    return note
+
+
+async def _strictly(events: AsyncGenerator[Event, None], *, is_streamed: bool) -> AsyncGenerator[Event, None]:
+    """`strict: true` for what is noticed while answering. Raises UnsupportedParameter; once the events of a stream are
+    on their way that would break off a good answer, so from then on a notice stays one. That somebody else went on with
+    the answer always is one: the client has all that it asked for."""
+    held: Started | None = None
+    is_on_its_way = False
+    async with aclosing(events):
+        async for event in events:
+            if type(event) is Noticed and not is_on_its_way and event.warning.code not in SEAM_CODES:
+                forbid((event.warning,))
+            if type(event) is Started and is_streamed:
+                held = event
+                continue
+            if held is not None:
+                yield held
+                held, is_on_its_way = None, True
+            yield event

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hodios import __version__
+from hodios.api.admin import PRICE_FILTERS
+from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
 from hodios.api.checks import Kind
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
@@ -15,6 +17,7 @@ from hodios.api.tokens import DETOKENIZE, TOKENIZE
 
 Schema = dict[str, Any]
 GENERATES = (CHAT, COMPLETIONS)
+ADMINISTERS = ("reload", "sync", "standings", "prices")
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 500),
     "body": (400, 413),
@@ -26,11 +29,10 @@ _NULL: Schema = {"type": "null"}
 
 def openapi_document(max_choices: int) -> Schema:
     """The whole document, ready to be encoded."""
-    paths = {
-        path: {info.method.lower(): _operation(info, place)}
-        for info in ROUTES
-        for place, path in enumerate(info.paths())
-    }
+    paths: dict[str, Schema] = {}
+    for info in ROUTES:
+        for place, path in enumerate(info.paths()):
+            paths.setdefault(path, {})[info.method.lower()] = _operation(info, place)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -43,7 +45,7 @@ def openapi_document(max_choices: int) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS},
+            "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS, **admin_schemas()},
         },
     }
 
@@ -65,12 +67,16 @@ def _operation(info: RouteInfo, place: int) -> Schema:
     if info.access == "public":
         operation["security"] = []
     if info.name in _BODIES:
-        operation["requestBody"] = {"required": True, "content": _json(_ref(_BODIES[info.name]))}
+        operation["requestBody"] = {"required": info.name != "sync", "content": _json(_ref(_BODIES[info.name]))}
     if info.name == "models":
         operation["parameters"] = [_query(name) for name in FILTERS]
+    if info.name == "prices":
+        operation["parameters"] = [_query(name) for name in PRICE_FILTERS]
     if info.name == "tokenizer_info":
         operation["parameters"] = [_query("model")]
-    if info.name == "model":
+    if info.name == "generation":
+        operation["parameters"] = [{**_query("id"), "required": True}]
+    if info.name in ("model", "endpoints"):
         operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     return operation
 
@@ -84,12 +90,16 @@ _BODIES = {
     "completions": "CompletionRequest",
     "tokenize": "TokenizeRequest",
     "detokenize": "DetokenizeRequest",
+    "sync": "SyncRequest",
 }
 _SUCCESSES = {
     "chat/completions": "ChatCompletion",
     "completions": "Completion",
     "models": "ModelList",
-    "model": "Model",
+    "model": "ModelDetails",
+    "endpoints": "Endpoints",
+    "generation": "Generation",
+    "status": "ServiceStatus",
     "tokenize": "Tokens",
     "detokenize": "Detokenized",
     "tokenizer_info": "TokenizerInfo",
@@ -97,6 +107,10 @@ _SUCCESSES = {
     "ready": "Status",
     "health": "Health",
     "openapi": "Document",
+    "reload": "Reloaded",
+    "sync": "SyncOutcomes",
+    "standings": "SyncStandings",
+    "prices": "PriceHistory",
 }
 
 
@@ -114,9 +128,11 @@ def _responses(info: RouteInfo) -> Schema:
     if info.name in ("ready", "health"):
         responses["503"] = {"description": "no model is ready", "content": _json(_ref(_SUCCESSES[info.name]))}
     statuses = [500] if info.access == "public" else list(ERRORS["all"])
-    if info.name in (*_BODIES, "models", "tokenizer_info"):
+    if info.name in ADMINISTERS:
+        statuses += [403]
+    if info.name in (*_BODIES, "models", "tokenizer_info", "generation", "reload", "prices"):
         statuses += ERRORS["body"] if info.method == "POST" else [400]
-    if info.name in (*_BODIES, "model", "tokenizer_info"):
+    if info.name in (*_BODIES, "model", "endpoints", "generation", "tokenizer_info") and info.name not in ADMINISTERS:
         statuses += ERRORS["model"]
     if info.name in ("tokenize", "detokenize", "tokenizer_info"):
         statuses += [501]

@@ -9,9 +9,24 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hodios.api.checks import BOOLEAN, OBJECT, Kind, either, integer, list_of, number, one_of, refusal, string
+from hodios.api.checks import (
+    BOOLEAN,
+    OBJECT,
+    Kind,
+    check_nesting,
+    integer,
+    list_of,
+    number,
+    one_of,
+    refusal,
+    string,
+)
 from hodios.api.formats import RESPONSE_FORMAT
+from hodios.api.images import IMAGES
 from hodios.api.prompts import MESSAGES, PROMPT, TOKEN_ID
+from hodios.api.routing import MODELS, PROVIDER, ROUTING
+from hodios.api.tools import FUNCTION_CALL, FUNCTIONS, TOOL_CHOICE, TOOLS
+from hodios.types import Feature, Modality
 
 Operation = Literal["chat/completions", "completions"]
 CHAT: Operation = "chat/completions"
@@ -21,7 +36,10 @@ MAX_TOKENS = 1_000_000
 MAX_STOPS = 16
 MAX_BIASES = 10_000
 _TEMPLATE_NAMES = frozenset(
-    ("messages", "tools", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
+    (
+        *("messages", "tools", "documents", "add_generation_prompt", "continue_final_message"),
+        *("chat_template", "tokenize"),
+    )
 )
 _TOKEN_KEY = re.compile(r"0|[1-9][0-9]{0,9}")
 
@@ -38,6 +56,8 @@ class Parameter:
     """Why it is reported and not honoured; "" for a parameter that is."""
     neutral: tuple[object, ...] = ()
     """Values of a gap that ask for what happens anyway."""
+    needs: Feature | Modality = "text"
+    """What a model must have for this to mean something."""
 
 
 def _parse_stop(name: str, value: Any) -> tuple[str, ...]:
@@ -71,7 +91,16 @@ def _parse_template_kwargs(name: str, value: Any) -> dict[str, Any]:
     for key in value:
         if key in _TEMPLATE_NAMES or not key.isidentifier() or key.startswith("_"):
             raise refusal(f"{name}.{key}"[:200], key, "cannot be set", "names that the chat template defines")
+    check_nesting(name, value)
     return value  # type: ignore[no-any-return]
+
+
+def _parse_document(name: str, value: Any) -> dict[str, Any]:
+    """A text alone is a document that has nothing else."""
+    if type(value) is str:
+        return {"text": value}
+    check_nesting(name, value)
+    return OBJECT.parse(name, value)  # type: ignore[no-any-return]
 
 
 STOP = Kind(
@@ -95,17 +124,11 @@ LOGIT_BIAS = Kind(
 )
 TEMPLATE_KWARGS = Kind("an object", {"type": "object"}, _parse_template_kwargs)
 
-_LATER_TOOLS = "tool calls are not served yet"
-_LATER_ROUTING = "there is one provider per model, so nothing to choose from"
-_TOOL_CHOICE = either((str, one_of("none", "auto", "required")), (dict, OBJECT))
-_FUNCTION_CALL = either((str, one_of("none", "auto")), (dict, OBJECT))
-_PREFERENCE = either((str, string(256)), (dict, OBJECT))
-_OBJECTS = list_of(OBJECT, plural="objects")
+_DOCUMENT = Kind("a string or an object", {"type": ["string", "object"]}, _parse_document)
+_DOCUMENTS = list_of(_DOCUMENT, plural="strings or objects", max_items=1024)
 _STRINGS = list_of(string(256, min_length=1), plural="strings")
 _TEXT = string(2**30)
-_IMAGES = either((str, _TEXT), (dict, OBJECT), (list, list_of(either((str, _TEXT), (dict, OBJECT)), plural="images")))
 _EFFORTS = one_of("none", "minimal", "low", "medium", "high", "xhigh")
-_ROUTINGS = one_of("price", "perf", "perf_avg", "perf-avg")
 _STOP_IDS = list_of(TOKEN_ID, plural="token ids", max_items=1024)
 _SEED = integer(-(2**63), 2**64 - 1)
 _C, _P = (CHAT,), (COMPLETIONS,)
@@ -127,20 +150,21 @@ _SHARED: tuple[Parameter, ...] = (
     Parameter("include_stop_str_in_output", BOOLEAN, "Keep the stop text in the answer.", default=False),
     Parameter("logit_bias", LOGIT_BIAS, "Added to the scores of tokens; -100 bans, 100 selects for certain."),
     Parameter("return_tokens_as_token_ids", BOOLEAN, "Write tokens in logprobs as token_id:N.", default=False),
-    Parameter("prompt_cache_key", string(512), "Accepted; repeated prefixes are found in the cache by themselves."),
+    Parameter("prompt_cache_key", string(512), "Requests with the same one are answered by the same replica."),
     Parameter("cache_salt", string(512), "Cached prefixes are shared only between requests of the same salt."),
     Parameter("stream", BOOLEAN, "Answer as server-sent events.", default=False),
     Parameter("stream_options", OBJECT, "include_usage, continuous_usage_stats; only with stream."),
-    Parameter("response_format", RESPONSE_FORMAT, "What the answer must match."),
+    Parameter("response_format", RESPONSE_FORMAT, "What the answer must match.", needs="json_schema"),
+    Parameter("data", IMAGES, "Images that belong to the prompt or the last user message.", needs="image"),
     Parameter("user", string(512), "Whom the request is for, in the client's own words."),
     Parameter("content_filter", one_of("details"), "Adds content_filter_details to every choice."),
     Parameter("strict", BOOLEAN, "Turn every warning into an error.", default=False),
     Parameter("metadata", OBJECT, "Labels.", gap="requests are not kept, so neither are their labels", neutral=({},)),
     Parameter("service_tier", string(64), "Priority.", gap="there is one tier", neutral=("auto", "default")),
-    Parameter("data", _IMAGES, "Images as data URIs.", gap="no model here reads images", neutral=((),)),
-    Parameter("provider", _PREFERENCE, "Provider or preferences.", gap=_LATER_ROUTING, neutral=({}, "")),
-    Parameter("models", _STRINGS, "Fallback models.", gap="fallback models are not tried yet", neutral=((),)),
-    Parameter("routing", _ROUTINGS, "How to choose a provider.", gap=_LATER_ROUTING),
+    Parameter("provider", PROVIDER, "Who may answer, and who is asked first."),
+    Parameter("models", MODELS, "Models to ask, in order, where model cannot answer."),
+    Parameter("include_route", BOOLEAN, "Tell in the answer who was asked and why others were not.", default=False),
+    Parameter("routing", ROUTING, "Who is asked first: the cheapest, or the fastest for such prompts or on average."),
     Parameter("store", BOOLEAN, "Keep the answer for later.", gap="answers are not kept", neutral=(False,)),
 )
 _LIMIT = "Most tokens per choice; absent: min(context − prompt, 16384)."
@@ -148,24 +172,26 @@ _OF_CHAT: tuple[Parameter, ...] = (
     Parameter("messages", MESSAGES, "The conversation so far.", _C, is_required=True),
     Parameter("max_tokens", integer(1, MAX_TOKENS), _LIMIT, _C),
     Parameter("max_completion_tokens", integer(1, MAX_TOKENS), "The newer name of max_tokens.", _C),
-    Parameter("logprobs", BOOLEAN, "Return the log-probabilities of the answer's tokens.", _C, default=False),
-    Parameter("top_logprobs", integer(0, 20), "Also of so many likeliest tokens; needs logprobs.", _C, default=0),
+    Parameter("logprobs", BOOLEAN, "Return the answer's log-probabilities.", _C, default=False, needs="logprobs"),
+    Parameter("top_logprobs", integer(0, 20), "Also of so many likeliest tokens.", _C, default=0, needs="logprobs"),
     Parameter("chat_template_kwargs", TEMPLATE_KWARGS, "More variables for the chat template.", _C),
     Parameter("continue_final_message", BOOLEAN, "Go on where the last message ends.", _C, default=False),
     Parameter("add_generation_prompt", BOOLEAN, "Open the assistant's turn.", _C, default=True),
-    Parameter("reasoning_effort", _EFFORTS, "How long to think.", _C, gap="no model here takes it", neutral=("none",)),
-    Parameter("tools", _OBJECTS, "Functions the model may call.", _C, gap=_LATER_TOOLS, neutral=((),)),
-    Parameter("tool_choice", _TOOL_CHOICE, "Which to call.", _C, gap=_LATER_TOOLS, neutral=("none", "auto")),
-    Parameter("parallel_tool_calls", BOOLEAN, "Several calls at once.", _C, gap=_LATER_TOOLS),
-    Parameter("functions", _OBJECTS, "The older name of tools.", _C, gap=_LATER_TOOLS, neutral=((),)),
-    Parameter("function_call", _FUNCTION_CALL, "Which to call.", _C, gap=_LATER_TOOLS, neutral=("none", "auto")),
+    Parameter("tools", TOOLS, "Functions the model may call.", _C, needs="tools"),
+    Parameter("tool_choice", TOOL_CHOICE, "Whether and which to call.", _C, default="auto", needs="tools"),
+    Parameter("parallel_tool_calls", BOOLEAN, "Several calls at once.", _C, default=True, needs="tools"),
+    Parameter("functions", FUNCTIONS, "The older form of tools, one call at a time.", _C, needs="tools"),
+    Parameter("function_call", FUNCTION_CALL, "Which of functions to call.", _C, default="auto", needs="tools"),
+    Parameter("documents", _DOCUMENTS, "Texts for chat templates that take them.", _C, needs="documents"),
+    Parameter("include_reasoning", BOOLEAN, "Show what the model thinks.", _C, default=True, needs="reasoning"),
+    Parameter("reasoning_effort", _EFFORTS, "How long to think; for the chat template.", _C, needs="reasoning"),
     Parameter("modalities", _STRINGS, "Kinds of output.", _C, gap="answers are text only", neutral=(("text",),)),
 )
 _OF_COMPLETIONS: tuple[Parameter, ...] = (
     Parameter("prompt", PROMPT, "The text to continue; several prompts give n choices each.", _P, is_required=True),
     Parameter("max_tokens", integer(0, MAX_TOKENS), f"{_LIMIT} 0 only with echo.", _P),
     Parameter("max_completion_tokens", integer(0, MAX_TOKENS), "The newer name of max_tokens.", _P),
-    Parameter("logprobs", integer(0, 5), "Log-probabilities of the tokens and of so many likeliest ones.", _P),
+    Parameter("logprobs", integer(0, 5), "Those of the tokens, and of so many likeliest ones.", _P, needs="logprobs"),
     Parameter("echo", BOOLEAN, "Begin with the prompt; with logprobs also the prompt's.", _P, default=False),
     Parameter("suffix", _TEXT, "What follows.", _P, gap="no model here fills in the middle", neutral=("",)),
 )

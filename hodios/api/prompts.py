@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hodios.api.checks import Kind, integer, refusal, shown
+import msgspec
+
+from hodios.api.checks import Kind, check_nesting, integer, refusal, shown
+from hodios.api.images import check_image
 from hodios.errors import MissingParameter, UnsupportedParameter
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_PROMPTS = 2048
 MESSAGES_ACCEPT = f"a list of at least one message, each an object with role ({', '.join(ROLES)}) and content"
 CONTENT_ACCEPTS = 'a string or a list of parts like {"type": "text", "text": "…"}'
+CALL_ACCEPTS = "an object like {id, type, function: {name, arguments}}"
 PROMPT_ACCEPTS = f"a string, a list of token ids, or a list of at most {MAX_PROMPTS} strings or lists of token ids"
 MAX_TOKEN_ID = 2**31 - 1
 TOKEN_ID = integer(0, MAX_TOKEN_ID)
@@ -20,9 +24,12 @@ def _check_part(path: str, part: Any) -> None:
     if type(part) is not dict or type(part.get("type")) is not str:
         raise refusal(path, part, "is not a content part", CONTENT_ACCEPTS)
     kind = part["type"]
+    if kind == "image_url":
+        check_image(f"{path}.image_url", part.get("image_url"))
+        return
     if kind not in ("text", "refusal"):
         raise UnsupportedParameter(
-            f"{path}.type: {shown(kind)} parts cannot be read; accepted: text", param=f"{path}.type"
+            f"{path}.type: {shown(kind)} parts cannot be read; accepted: text, image_url", param=f"{path}.type"
         )
     if type(part.get(kind)) is not str:
         raise refusal(f"{path}.{kind}", part.get(kind), "is not a string", "a string")
@@ -45,13 +52,29 @@ def _check_content(path: str, message: dict[str, Any]) -> None:
 
 
 def _check_tool_calls(path: str, calls: Any) -> None:
-    accepts = "a list of objects with id, type and function {name, arguments}"
     if type(calls) is not list:
-        raise refusal(path, calls, "is not a list", accepts)
+        raise refusal(path, calls, "is not a list", f"a list, each entry {CALL_ACCEPTS}")
     for index, call in enumerate(calls):
-        function = call.get("function") if type(call) is dict else None
-        if type(function) is not dict or type(function.get("name")) is not str:
-            raise refusal(f"{path}[{index}]", call, "is not a tool call", accepts)
+        where = f"{path}[{index}]"
+        if type(call) is not dict:
+            raise refusal(where, call, "is not a tool call", CALL_ACCEPTS)
+        if call.get("id") is not None and type(call["id"]) is not str:
+            raise refusal(f"{where}.id", call["id"], "is not a string", "a string")
+        if call.get("type") not in (None, "function"):
+            raise refusal(f"{where}.type", call["type"], "is not known", '"function"')
+        _check_called(f"{where}.function", call.get("function"))
+
+
+def _check_called(path: str, function: Any) -> None:
+    """Arguments are the text of an object, or the object itself."""
+    if type(function) is not dict:
+        raise refusal(path, function, "is not a called function", "an object with name and arguments")
+    if type(function.get("name")) is not str:
+        raise refusal(f"{path}.name", function.get("name"), "is not a string", "a string")
+    arguments = function.get("arguments")
+    if arguments is not None and type(arguments) not in (str, dict):
+        raise refusal(f"{path}.arguments", arguments, "are not arguments", "a JSON object, best as a string")
+    check_nesting(f"{path}.arguments", arguments)
 
 
 def _check_message(path: str, message: Any) -> None:
@@ -63,11 +86,13 @@ def _check_message(path: str, message: Any) -> None:
     if role not in ROLES:
         raise refusal(f"{path}.role", role, "is not a role", ", ".join(ROLES))
     _check_content(path, message)
-    for key in ("name", "tool_call_id"):
+    for key in ("name", "tool_call_id", "refusal", "reasoning_content"):
         if message.get(key) is not None and type(message[key]) is not str:
             raise refusal(f"{path}.{key}", message[key], "is not a string", "a string")
     if message.get("tool_calls") is not None:
         _check_tool_calls(f"{path}.tool_calls", message["tool_calls"])
+    if message.get("function_call") is not None:
+        _check_called(f"{path}.function_call", message["function_call"])
 
 
 def _parse_messages(name: str, value: Any) -> tuple[dict[str, Any], ...]:
@@ -109,15 +134,30 @@ def _parse_prompt(name: str, value: Any) -> tuple[str | tuple[int, ...], ...]:
 
 
 def num_characters(messages: tuple[dict[str, Any], ...]) -> int:
-    """Characters of all text in the messages' contents."""
+    """Characters of all text in the messages' contents and in the calls that they hold."""
     total = 0
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
             total += len(content)
         elif content is not None:
-            total += sum(len(part[part["type"]]) for part in content)
+            total += sum(len(part[part["type"]]) for part in content if part["type"] != "image_url")
+        for function in _called(message):
+            arguments = function.get("arguments") or ""
+            total += len(function["name"])
+            total += len(arguments) if isinstance(arguments, str) else num_json_characters(arguments)
     return total
+
+
+def _called(message: dict[str, Any]) -> list[dict[str, Any]]:
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
+    older = message.get("function_call")
+    return functions if older is None else [*functions, older]
+
+
+def num_json_characters(value: Any) -> int:
+    """Of `value` as JSON without spaces."""
+    return len(msgspec.json.encode(value).decode())
 
 
 MESSAGES = Kind(
@@ -139,7 +179,9 @@ MESSAGES = Kind(
                 },
                 "name": {"type": "string"},
                 "tool_call_id": {"type": "string"},
-                "tool_calls": {"type": "array", "items": {"type": "object"}},
+                "tool_calls": {"type": ["array", "null"], "items": {"type": "object", "required": ["function"]}},
+                "function_call": {"type": ["object", "null"]},
+                "reasoning_content": {"type": ["string", "null"]},
             },
         },
     },

@@ -11,6 +11,8 @@ RouteName = Literal[
     "completions",
     "models",
     "model",
+    "endpoints",
+    "generation",
     "embeddings",
     "moderations",
     "tokenize",
@@ -19,8 +21,13 @@ RouteName = Literal[
     "live",
     "ready",
     "health",
+    "status",
     "metrics",
     "openapi",
+    "reload",
+    "sync",
+    "standings",
+    "prices",
 ]
 
 
@@ -40,7 +47,9 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("chat/completions", "POST", "/chat/completions", "Chat, streamed or not.", is_prefixed=True),
     RouteInfo("completions", "POST", "/completions", "Continue raw prompts, streamed or not.", is_prefixed=True),
     RouteInfo("models", "GET", "/models", "The catalog.", is_prefixed=True),
+    RouteInfo("endpoints", "GET", "/models/{id}/endpoints", "Who serves a model, and how.", is_prefixed=True),
     RouteInfo("model", "GET", "/models/{id}", "One model; the id may contain slashes.", is_prefixed=True),
+    RouteInfo("generation", "GET", "/generation", "One past request: cost, times, route.", is_prefixed=True),
     RouteInfo("embeddings", "POST", "/embeddings", "Not available yet: answers 501.", is_prefixed=True),
     RouteInfo("moderations", "POST", "/moderations", "Not available yet: answers 501.", is_prefixed=True),
     RouteInfo("tokenize", "POST", "/tokenize", "Text or messages to token ids."),
@@ -49,7 +58,12 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("live", "GET", "/health/live", "The process answers.", access="public"),
     RouteInfo("ready", "GET", "/health/ready", "At least one model is ready; else 503.", access="public"),
     RouteInfo("health", "GET", "/health", "How every model is doing."),
+    RouteInfo("status", "GET", "/status", "How every model is doing at everyone who serves it, and was for a day."),
     RouteInfo("metrics", "GET", "/metrics", "Counts in Prometheus' text format."),
     RouteInfo("openapi", "GET", "/openapi.json", "This document.", access="public"),
+    RouteInfo("reload", "POST", "/admin/v1/reload", "Read the files of the catalog anew."),
+    RouteInfo("sync", "POST", "/admin/v1/sync", "Ask providers now what they list."),
+    RouteInfo("standings", "GET", "/admin/v1/sync", "What providers listed last, how old it is, and what failed."),
+    RouteInfo("prices", "GET", "/admin/v1/prices", "The history of prices, newest first."),
 )
 PUBLIC_PATHS = frozenset(path for route in ROUTES if route.access == "public" for path in route.paths())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hodios.api.answers import CATEGORIES
+from hodios.api.catalog_entries import NOT_ASKED, NOT_LISTED, NOT_READY, PERCENTILES, READY, UPTIMES
+from hodios.api.status import STATES
+from hodios.router.past import CAPABILITIES, MEASURES, OUTCOMES, SIZES
 
 Schema = dict[str, Any]
 
@@ -30,21 +33,141 @@ def _ref(name: str) -> Schema:
 
 
 _STRING, _INTEGER, _NUMBER, _BOOLEAN, _OBJECT = map(_typed, ("string", "integer", "number", "boolean", "object"))
-_MAYBE_STRING, _MAYBE_INTEGER, _MAYBE_OBJECT = (_typed(kind, "null") for kind in ("string", "integer", "object"))
-_FINISH = {"type": "string", "enum": ["stop", "length", "tool_calls", "content_filter", "error"]}
+_MAYBE_STRING, _MAYBE_INTEGER, _MAYBE_NUMBER, _MAYBE_OBJECT = (
+    _typed(kind, "null") for kind in ("string", "integer", "number", "object")
+)
+_STATE = {"type": "string", "enum": list(STATES)}
+_FINISH = {"type": "string", "enum": ["stop", "length", "tool_calls", "function_call", "content_filter", "error"]}
 _FRAME = {"created": _INTEGER, "provider": _STRING, "model": _STRING}
 _FILTERS = {
     "content_filter_results": _object(dict.fromkeys(CATEGORIES, _OBJECT)),
     "content_filter_details": _object({"guards": _list(_OBJECT), "not_evaluated": _list(_STRING)}),
 }
-_END = {"usage": _ref("Usage"), "system_fingerprint": _STRING, "warnings": _list(_ref("Warning"))}
-_MESSAGE = _object({"role": {"const": "assistant"}, "content": _STRING, "refusal": _MAYBE_STRING})
+_END = {
+    "usage": _ref("Usage"),
+    "system_fingerprint": _STRING,
+    "warnings": _list(_ref("Warning")),
+    "route": _ref("Route"),
+}
+_FUNCTION = _object({"name": _STRING, "arguments": _STRING})
+_MESSAGE = _object(
+    {
+        "role": {"const": "assistant"},
+        "content": _MAYBE_STRING,
+        "refusal": _MAYBE_STRING,
+        "tool_calls": _list(_object({"id": _STRING, "type": {"const": "function"}, "function": _FUNCTION})),
+        "function_call": _FUNCTION,
+        "reasoning_content": _STRING,
+    },
+    optional=("tool_calls", "function_call", "reasoning_content"),
+)
 _TEXT_LOGPROBS = _object(
     {
         "tokens": _list(_STRING),
         "token_logprobs": _list(_typed("number", "null")),
         "top_logprobs": _list(_MAYBE_OBJECT),
         "text_offset": _list(_INTEGER),
+    }
+)
+_MODEL = {
+    "id": _STRING,
+    "object": {"const": "model"},
+    "created": _INTEGER,
+    "owned_by": _STRING,
+    "provider": _STRING,
+    "providers": _list(_STRING),
+    "context_length": _INTEGER,
+    "max_output_tokens": _INTEGER,
+    "pricing": _OBJECT,
+    "supported_parameters": _list(_STRING),
+}
+
+_ATTEMPT = _object(
+    {
+        "provider": _STRING,
+        "model": _STRING,
+        "outcome": {"type": "string", "enum": list(OUTCOMES)},
+        **dict.fromkeys(("began_ms", "ended_ms"), _INTEGER),
+        "first_token_ms": _MAYBE_INTEGER,
+        "status": _MAYBE_INTEGER,
+        "error": _MAYBE_STRING,
+        **dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), _INTEGER),
+        "cost": _MAYBE_NUMBER,
+    }
+)
+_ROUTE = _object(
+    {
+        "policy": _STRING,
+        "candidates": _list(
+            _object({"provider": _STRING, "model": _STRING, "pricing": _OBJECT, "excluded": _MAYBE_STRING})
+        ),
+        "attempts": _list(_ATTEMPT),
+    }
+)
+_GENERATION = _object(
+    {
+        **dict.fromkeys(("id", "request_id", "model", "requested_model"), _STRING),
+        "provider_name": _MAYBE_STRING,
+        "created_at": _STRING,
+        **dict.fromkeys(("streamed", "cancelled"), _BOOLEAN),
+        "finish_reason": _MAYBE_STRING,
+        "finish_reasons": _list(_STRING),
+        "error": _MAYBE_OBJECT,
+        **dict.fromkeys(("tokens_prompt", "tokens_completion"), _INTEGER),
+        **dict.fromkeys(("native_tokens_prompt", "native_tokens_completion"), _INTEGER),
+        **dict.fromkeys(("native_tokens_reasoning", "native_tokens_cached"), _MAYBE_INTEGER),
+        **dict.fromkeys(("total_cost", "usage"), _MAYBE_NUMBER),
+        **dict.fromkeys(("latency", "time_to_first_token", "generation_time", "queue_time"), _MAYBE_INTEGER),
+        "route": _ref("Route"),
+    }
+)
+_SPREAD = _object(
+    {
+        "overall": _MAYBE_OBJECT,
+        "samples": _INTEGER,
+        "by_size": _object(dict.fromkeys(SIZES, _MAYBE_OBJECT)),
+        "by_capability": _object(dict.fromkeys(CAPABILITIES, _MAYBE_OBJECT)),
+    }
+)
+_MODEL_STATUS = _object(
+    {
+        "id": _STRING,
+        "status": _STATE,
+        "reasons": _list(_STRING),
+        "uptime": _object(dict.fromkeys(("5m", "30m", "1d"), _MAYBE_NUMBER)),
+        "attempts": _object(dict.fromkeys(("30m", "1d"), _OBJECT)),
+        "hours": _list(
+            _object({"from": _STRING, "uptime": _MAYBE_NUMBER, **dict.fromkeys(("attempts", "failed"), _INTEGER)})
+        ),
+        **dict.fromkeys(MEASURES, _SPREAD),
+        "trend": _object(dict.fromkeys((*MEASURES, "uptime"), _MAYBE_NUMBER)),
+        "warnings": _list(_object({"subject": _STRING, "since": _STRING, "message": _STRING})),
+    }
+)
+_SERVICE_STATUS = _object(
+    {
+        "status": _STATE,
+        "updated_at": _STRING,
+        "models": _list(_object({"id": _STRING, "status": _STATE, "providers": _OBJECT})),
+        "providers": _list(
+            _object(
+                {
+                    "name": _STRING,
+                    "status": _STATE,
+                    "reachable": _typed("boolean", "null"),
+                    "models": _list(_MODEL_STATUS),
+                }
+            )
+        ),
+        "incidents": _list(
+            _object(
+                {
+                    **dict.fromkeys(("provider", "model", "began_at"), _STRING),
+                    "ended_at": _MAYBE_STRING,
+                    "ejections": _INTEGER,
+                }
+            )
+        ),
     }
 )
 
@@ -68,7 +191,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             ),
             **_END,
         },
-        optional=("warnings",),
+        optional=("warnings", "route"),
     ),
     "Completion": _object(
         {
@@ -90,7 +213,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             ),
             **_END,
         },
-        optional=("warnings",),
+        optional=("warnings", "route"),
     ),
     "Usage": _object(
         {
@@ -101,12 +224,15 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             "completion_tokens_details": _MAYBE_OBJECT,
             "prompt_characters": _MAYBE_INTEGER,
             "response_characters": _INTEGER,
-            "cost": _NUMBER,
+            "cost": _MAYBE_NUMBER,
             "latency_ms": _INTEGER,
             "time_to_first_token_ms": _MAYBE_INTEGER,
             "queue_ms": _INTEGER,
         }
     ),
+    "Route": _ROUTE,
+    "Generation": _object({"data": _GENERATION}),
+    "ServiceStatus": _SERVICE_STATUS,
     "Warning": _object({"param": _STRING, "code": _STRING, "message": _STRING}),
     "Error": _object(
         {
@@ -122,17 +248,33 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             )
         }
     ),
-    "Model": _object(
+    "Model": _object(_MODEL),
+    "ModelDetails": _object({**_MODEL, "card": _MAYBE_OBJECT, "hub": _MAYBE_OBJECT, "offers": _list(_ref("Endpoint"))}),
+    "Endpoint": _object(
         {
-            "id": _STRING,
-            "object": {"const": "model"},
-            "created": _INTEGER,
-            "owned_by": _STRING,
-            "provider": _STRING,
+            "name": _STRING,
+            "model_id": _STRING,
+            "model_name": _STRING,
             "context_length": _INTEGER,
-            "max_output_tokens": _INTEGER,
             "pricing": _OBJECT,
+            "provider_name": _STRING,
+            "tag": _STRING,
+            "quantization": _STRING,
+            "max_completion_tokens": _MAYBE_INTEGER,
             "supported_parameters": _list(_STRING),
+            "status": {"type": "integer", "enum": [READY, NOT_READY, NOT_ASKED, NOT_LISTED]},
+            **dict.fromkeys(UPTIMES, _typed("number", "null")),
+            **dict.fromkeys(PERCENTILES, _MAYBE_OBJECT),
+            "provider": _STRING,
+            "enabled": _INTEGER,
+            "reason": _MAYBE_STRING,
+        }
+    ),
+    "Endpoints": _object(
+        {
+            "data": _object(
+                {"id": _STRING, "name": _STRING, "description": _STRING, "endpoints": _list(_ref("Endpoint"))}
+            )
         }
     ),
     "ModelList": _object({"object": {"const": "list"}, "data": _list(_ref("Model"))}),
@@ -149,6 +291,22 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
     "Detokenized": _object({"prompt": _STRING, "warnings": _list(_ref("Warning"))}, optional=("warnings",)),
     "TokenizerInfo": _object({"tokenizer_class": _STRING, "eos_token": _MAYBE_STRING, "chat_template": _MAYBE_STRING}),
     "Status": _object({"status": {"type": "string", "enum": ["live", "ready", "not_ready"]}}),
-    "Health": _object({"status": _STRING, "version": _STRING, "uptime_s": _NUMBER, "models": _list(_OBJECT)}),
+    "Health": _object(
+        {
+            "status": _STRING,
+            "version": _STRING,
+            "uptime_s": _NUMBER,
+            "catalog": _object({"version": _INTEGER, "problem": _MAYBE_STRING}),
+            "service": _object(
+                {
+                    "status": _STATE,
+                    "degraded": _list(_STRING),
+                    "down": _list(_STRING),
+                    "open_incidents": _INTEGER,
+                }
+            ),
+            "models": _list(_OBJECT),
+        }
+    ),
     "Document": _OBJECT,
 }

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, assert_never
 
 import msgspec
 
-from hodios.api.answers import CONTENT_FILTER_DETAILS, CONTENT_FILTER_RESULTS, Tally, warning_fields
+from hodios.api.answers import (
+    CONTENT_FILTER_DETAILS,
+    CONTENT_FILTER_RESULTS,
+    Tally,
+    public_finish_reason,
+    warning_fields,
+)
+from hodios.api.calls import call_deltas
 from hodios.api.exchange import EVENT_STREAM, Exchange, error_fields
+from hodios.api.explanation import route_of
 from hodios.api.logprobs import TextLogprobs, chat_logprobs
 from hodios.api.wire import Call
 from hodios.errors import HodiosError
-from hodios.events import Event, Finish, Started, Stopped, Text
+from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
+from hodios.types import Warning
 
 DONE = b"data: [DONE]\n\n"
 COMMENT = b": hodios\n\n"
@@ -39,12 +48,24 @@ class Chunks:
         self._heads: list[bytes] = []
         self._frame = self._tail = self._filter = b""
         self._rest = b""
+        self._last: Stopped | None = None
+        """The last choice's end, held back so that it has whatever was noticed up to the very end."""
 
     def encode(self, event: Event) -> bytes:
         """The chunks for an event: none, one, or one for each choice."""
         match event:
             case Text():
                 return self._text(event)
+            case Reasoning():
+                self._tally.reasoning(event)
+                return self._delta(event.index, {"reasoning_content": event.text}) if event.text else b""
+            case ToolCall():
+                self._tally.call(event)
+                deltas = call_deltas(event, is_older=self._call.has_function_call)
+                return b"".join([self._delta(event.index, delta) for delta in deltas])
+            case Noticed():
+                self._tally.notice(event)
+                return b""
             case Stopped():
                 return self._stopped(event)
             case Started():
@@ -58,7 +79,8 @@ class Chunks:
         """What is sent instead of the rest."""
         empty: dict[str, Any] = {"delta": {}} if self._call.request.is_chat else {"text": ""}
         choices = [{"index": index, **empty, "finish_reason": "error"} for index in self._open]
-        return b"data: " + _encode({"error": error_fields(error), "choices": choices}) + b"\n\n" + DONE
+        told = _encode({"error": error_fields(error), "choices": choices})
+        return self._ending() + b"data: " + told + b"\n\n" + DONE
 
     def _start(self, event: Started) -> bytes:
         self._tally.start(event)
@@ -84,7 +106,7 @@ class Chunks:
     def _opening(self) -> bytes:
         """A chat's role chunks, one per choice; and the warnings, in the very first chunk."""
         is_chat = self._call.request.is_chat
-        warnings = b',"warnings":' + _encode(warning_fields(self._call.warnings)) if self._call.warnings else b""
+        warnings = _warnings(self._call.warnings)
         if not is_chat and not warnings:
             return b""
         delta = b',"delta":{"role":"assistant"}' if is_chat else self._empty
@@ -93,6 +115,9 @@ class Chunks:
             chunks.append(self._chunk(index, delta + b',"logprobs":null,"finish_reason":null', warnings))
             warnings = b""
         return b"".join(chunks)
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
+        return self._chunk(index, b',"delta":' + _encode(delta) + b',"logprobs":null,"finish_reason":null')
 
     def _chunk(self, index: int, middle: bytes, extra: bytes = b"") -> bytes:
         opening = self._frame + b'{"index":%d' % index
@@ -121,16 +146,34 @@ class Chunks:
 
     def _stopped(self, event: Stopped) -> bytes:
         del self._open[event.index]
-        middle = self._empty + b',"logprobs":null,"finish_reason":' + _encode(event.finish_reason)
+        self._tally.stop(event)
+        if self._open:
+            return self._end(event)
+        self._last = event
+        return b""
+
+    def _end(self, event: Stopped, extra: bytes = b"") -> bytes:
+        reason = public_finish_reason(event, self._call)
+        middle = self._empty + b',"logprobs":null,"finish_reason":' + _encode(reason)
         if not self._call.request.is_chat and event.stop_reason is not None:
             middle += b',"stop_reason":' + _encode(event.stop_reason)
-        return self._chunk(event.index, middle)
+        return self._chunk(event.index, middle, extra)
+
+    def _ending(self, extra: bytes = b"") -> bytes:
+        return b"" if self._last is None else self._end(self._last, _warnings(self._tally.noticed) + extra)
 
     def _finish(self, event: Finish) -> bytes:
         usage = self._tally.finish(event)
+        route = b""
+        if self._call.has_route and event.route is not None:
+            route = b',"route":' + _encode(route_of(event.route))
         if not self._call.has_usage_chunk:
-            return b""
-        return self._frame + b'],"usage":' + _encode(usage) + self._tail + b"}\n\n"
+            return self._ending(route)
+        return self._ending() + self._frame + b'],"usage":' + _encode(usage) + self._tail + route + b"}\n\n"
+
+
+def _warnings(warnings: Sequence[Warning]) -> bytes:
+    return b',"warnings":' + _encode(warning_fields(warnings)) if warnings else b""
 
 
 class KeepAlive:

@@ -16,6 +16,8 @@ from msgspec import Struct
 
 from hodios.api.checks import BOOLEAN, shown
 from hodios.api.parameters import CHAT, COMPLETIONS, Operation, Parameter, parameters
+from hodios.api.routing import routing_of
+from hodios.api.tools import tooling
 from hodios.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 from hodios.types import Request, Sampling, Warning
 
@@ -47,8 +49,13 @@ class Call(Struct, frozen=True, kw_only=True):
     is_streamed: bool
     has_usage_chunk: bool
     has_continuous_usage: bool
+    has_route: bool
+    """Whether the answer tells how it was found."""
     has_token_ids: bool
     has_filter_details: bool
+    has_function_call: bool
+    """The older way to call: answers have `function_call` instead of `tool_calls`."""
+    is_strict: bool
     warnings: tuple[Warning, ...]
 
 
@@ -117,6 +124,7 @@ class Reader:
         """Raises InvalidRequest: the first parameter that is at fault."""
         values, warnings = self._values(decode_object(body))
         options = _stream_options(values, warnings)
+        _warn_of_preferences(values, warnings)
         if values.get("strict"):
             forbid(warnings)
         _check_together(values)
@@ -125,8 +133,11 @@ class Reader:
             is_streamed=values.get("stream", False),
             has_usage_chunk=options.get("include_usage", False),
             has_continuous_usage=options.get("continuous_usage_stats", False),
+            has_route=values.get("include_route", False),
             has_token_ids=values.get("return_tokens_as_token_ids", False),
             has_filter_details="content_filter" in values,
+            has_function_call=bool(values.get("functions")),
+            is_strict=values.get("strict", False),
             warnings=tuple(warnings),
         )
 
@@ -198,6 +209,11 @@ def _stream_options(values: dict[str, Any], warnings: list[Warning]) -> dict[str
     return options
 
 
+def _warn_of_preferences(values: dict[str, Any], warnings: list[Warning]) -> None:
+    for path, why in values["provider"].ignored if "provider" in values else ():
+        warn(warnings, Warning(readable(path), "unsupported_parameter", f"{readable(path)} was ignored: {why}"))
+
+
 def _check_together(values: dict[str, Any]) -> None:
     """What is wrong only in combination."""
     tokens, newer = values.get("max_tokens"), values.get("max_completion_tokens")
@@ -250,6 +266,7 @@ def _request(values: dict[str, Any], request_id: str, caller: str) -> Request:
     """`model` is still as the client wrote it."""
     n = values.get("n", 1)
     continues = values.get("continue_final_message", False)
+    tools, choice, is_parallel = tooling(values)
     return Request(
         id=request_id,
         model=values["model"],
@@ -263,13 +280,35 @@ def _request(values: dict[str, Any], request_id: str, caller: str) -> Request:
         include_stop=values.get("include_stop_str_in_output", False),
         echo=values.get("echo", False),
         grammar=values.get("response_format"),
-        template_kwargs=values.get("chat_template_kwargs"),
+        tools=tools,
+        tool_choice=choice.mode,
+        tool_name=choice.name,
+        parallel_tool_calls=is_parallel,
+        documents=values.get("documents", ()),
+        images=values.get("data", ()),
+        has_reasoning=values.get("include_reasoning", True),
+        is_shown_whole=not values.get("stream", False),
+        template_kwargs=_template_kwargs(values),
         add_generation_prompt=values.get("add_generation_prompt", not continues),
         continue_final_message=continues,
+        routing=routing_of(values),
+        fallback_models=values.get("models", ()),
+        given=frozenset(values),
+        cache_key=values.get("prompt_cache_key", ""),
         cache_salt=values.get("cache_salt", ""),
         caller=caller,
         user=values.get("user"),
     )
+
+
+def _template_kwargs(values: dict[str, Any]) -> dict[str, Any] | None:
+    """`reasoning_effort` under the names that templates know; what the client says for the template itself wins."""
+    given: dict[str, Any] | None = values.get("chat_template_kwargs")
+    effort = values.get("reasoning_effort")
+    if effort is None:
+        return given
+    thinking = {"enable_thinking": False} if effort == "none" else {}
+    return {"reasoning_effort": effort, **thinking, **(given or {})}
 
 
 def _sampling(values: dict[str, Any]) -> Sampling:

@@ -7,6 +7,7 @@ import contextlib
 import readline
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,14 @@ HELP = """\
 /help          show this
 /exit          leave (also Ctrl-D); Ctrl-C stops the current answer"""
 _HISTORY_LINES = 1000
+_Schema = Annotated[
+    str | None,
+    typer.Option(
+        help="Answer in JSON of this form: module:Name or file.py:Name of a pydantic model, dataclass or TypedDict, "
+        "or a JSON schema in a .json file.",
+        show_default=False,
+    ),
+]
 
 
 def chat(
@@ -35,15 +44,31 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system prompt.", show_default=False)] = None,
     temperature: Annotated[float, typer.Option(help="How freely it answers, 0 to 2.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 1024,
+    tools: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file whose functions the model may call; may be repeated.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Run tools without asking.")] = False,
+    max_rounds: Annotated[int, typer.Option(min=1, help="How often tools are run for one question.")] = 5,
+    schema: _Schema = None,
     url: Annotated[str | None, typer.Option(help="The server. [the one of the settings]", show_default=False)] = None,
 ) -> None:
     """Chat with a running server. What is piped in is one question."""
-    # Imported here because the HTTP client would slow down every other command.
+    # Imported here because the HTTP client and the schemas would slow down every other command.
     from hodios.cli.conversation import Conversation
+    from hodios.cli.schema import AnswerForm
+    from hodios.cli.tools import Toolbox
 
     config = load()
     conversation = Conversation(
-        url or server_url(config), known_key(config), system, temperature=temperature, max_tokens=max_tokens
+        url or server_url(config),
+        known_key(config),
+        system,
+        tools=Toolbox(tools, asks=not yes) if tools else None,
+        form=AnswerForm(schema) if schema else None,
+        max_rounds=max_rounds,
+        temperature=temperature,
+        max_tokens=max_tokens,
     )
     conversation.choose(model)
     if message is None and not sys.stdin.isatty():

@@ -11,9 +11,10 @@ import shutil
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -22,10 +23,15 @@ from hodios.cli.console import gigabytes, known_key, server_url
 from hodios.config import Config, load
 from hodios.engine.memory import RUNTIME_BYTES, WEIGHTS_FACTOR
 from hodios.errors import DownloadFailed, SetupError
+from hodios.launches import PYTHON
+from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.client import Client
+from hodios.providers.discovery import Found, discover, settings_of
 from hodios.providers.installed import installed
+from hodios.providers.launched import kind_row
 from hodios.providers.prepare import prepare
 from hodios.providers.starter import starter_path, verify_starter
+from hodios.setting_values import is_loopback
 
 _FAST_FEATURES = ("avx512_vnni", "avx_vnni", "amx_int8")
 _TYPICAL_SIZES = (0.135, 0.5, 1, 3, 8, 14, 32, 70)
@@ -39,6 +45,8 @@ class Check(Struct, frozen=True):
     subject: str
     found: str
     fix: str = ""
+    rows: str = ""
+    """Of `hodios.toml`, to be pasted there."""
 
 
 def examine() -> Iterator[Check]:
@@ -58,6 +66,8 @@ def examine() -> Iterator[Check]:
     yield check_starter(config.home)
     yield from check_models(config)
     yield check_server(config)
+    yield from check_launches(config)
+    yield from check_others(config)
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -183,3 +193,59 @@ def check_server(config: Config) -> Check:
     except OSError:
         return Check("ok", "server", f"not running; port {config.port} is free")
     return Check("fail", "server", f"another program has port {config.port}", "Choose another port: set HODIOS_PORT.")
+
+
+def check_launches(config: Config) -> Iterator[Check]:
+    """Each server that is to be started: is its program there?"""
+    catalog = CatalogStore(config).current
+    for launch in config.launch:
+        try:
+            kind_row(launch, catalog)
+        except SetupError as error:
+            yield Check("fail", "launch", str(error))
+            continue
+        program = launch.command[0].replace(PYTHON, sys.executable)
+        where = shutil.which(program, path=launch.env.get("PATH"))
+        if where is None:
+            yield Check("fail", "launch", f"{launch.name}: {program} is not found", "Install it, or write its path.")
+        else:
+            yield Check("ok", "launch", f"{launch.name}: {where}, kind {launch.kind}")
+
+
+def check_others(config: Config, origins: Sequence[str] = ()) -> Iterator[Check]:
+    """Servers of other programs on this machine; `origins` instead of their usual ports."""
+    known = {origin for _, url in _places(config) if url for origin in _spellings(url)}
+    rows = CatalogStore(config).current.providers
+    found = asyncio.run(discover(rows, origins, passed_over=_spellings(server_url(config))))
+    taken = {name for name, _ in _places(config)}
+    for server in found:
+        told = f"{server.title} at {server.url}: {_listed(server)}"
+        if known & set(_spellings(server.url)):
+            yield Check("ok", "other servers", f"{told}; in the settings already")
+            continue
+        rows_to_paste = settings_of(server, taken)
+        taken.add(rows_to_paste.partition("]")[0].removeprefix("[providers."))
+        yield Check("ok", "other servers", told, "To serve its models too, add to hodios.toml:", rows_to_paste)
+    if not found:
+        yield Check("ok", "other servers", "none on the usual ports of Ollama, LM Studio, llama-server and vLLM")
+
+
+def _places(config: Config) -> list[tuple[str, str | None]]:
+    """Names and addresses that the settings have already."""
+    places = [(section.name, section.base_url) for section in config.providers]
+    places += [(remote.name, remote.base_url) for remote in config.remote]
+    return [*places, *((launch.name, launch.base_url) for launch in config.launch)]
+
+
+def _spellings(url: str) -> list[str]:
+    """The server's address without a path, under all names of this machine."""
+    parts = urlsplit(url)
+    if not is_loopback(parts.hostname or ""):
+        return [f"{parts.scheme}://{parts.netloc}"]
+    return [f"{parts.scheme}://{host}:{parts.port}" for host in ("127.0.0.1", "localhost", "[::1]")]
+
+
+def _listed(server: Found) -> str:
+    if server.problem:
+        return server.problem
+    return ", ".join(offer.id for offer in server.offers) or "no models"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ from hodios import admin_key
 from hodios.config import Config
 from hodios.providers.files import Progress
 
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal obeys instead of showing them, or that make it show others in another order."""
+
 
 def stdout() -> Console:
     """Lines are not broken; a table in a file or a pipe is not cut off at the width of a terminal."""
@@ -22,6 +26,11 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """What models and tools wrote, with what a terminal would obey spelled out."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def program() -> str:

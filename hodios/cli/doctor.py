@@ -22,5 +22,7 @@ def doctor() -> None:
         console.print(f"{check.subject}: {check.found}")
         if check.fix:
             console.print(f"        → {check.fix}")
+        if check.rows:
+            console.print(f"\n{check.rows}\n", markup=False, highlight=False, soft_wrap=True)
     if worst_is_fail:
         raise typer.Exit(1)

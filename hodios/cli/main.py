@@ -15,6 +15,7 @@ from hodios.cli.doctor import doctor
 from hodios.cli.models import models
 from hodios.cli.pull import pull
 from hodios.cli.serve import serve
+from hodios.cli.sync import sync
 from hodios.errors import HodiosError, SetupError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(serve)
 app.command()(chat)
 app.command()(models)
 app.command()(pull)
+app.command()(sync)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 

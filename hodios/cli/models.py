@@ -1,35 +1,105 @@
-"""`hodios models`: what is installed, and what of it is served now."""
+"""`hodios models`: what is installed, what other providers offer, and what it costs."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from hodios.cli.console import gigabytes, known_key, program, server_url, stderr, stdout
 from hodios.config import Config, load
 from hodios.errors import HodiosError, SetupError
+from hodios.money import dollars
 from hodios.providers.installed import InstalledModel, installed
+from hodios.types import Price
+
+if TYPE_CHECKING:
+    from hodios.providers.catalog import Catalog
+    from hodios.providers.catalog_rows import Offer
+
+_PRICES = ("$/M in", "$/M out")
 
 
-def models() -> None:
-    """List the installed models."""
+def models(
+    everything: Annotated[
+        bool, typer.Option("--all", help="The whole catalog, also what is neither installed nor offered here.")
+    ] = False,
+) -> None:
+    """List the installed models, and those that providers offer, with prices in dollars per million tokens."""
+    # Imported here because the catalog is not read for other commands.
+    from hodios.providers.catalog_store import CatalogStore
+    from hodios.providers.listing_shelf import ListingShelf
+
     config = load()
+    store = CatalogStore(config)
+    ListingShelf(config.home).lay_out(store)
+    _show_installed(config)
+    offers = _offers(store.current, everything=everything)
+    if offers.row_count:
+        stdout().print()
+        stdout().print(offers)
+    if store.problem:
+        stderr().print(store.problem, style="yellow")
+
+
+def _show_installed(config: Config) -> None:
     found = installed(config.home)
     if not found:
         stdout().print(f"No model is installed in {config.home}. To fetch the starter model: {program()} pull starter")
         return
     served = asyncio.run(_served(config))
-    table = Table("model", "quantization", "size", "context", "served", box=None, pad_edge=False)
+    table = Table("model", "quantization", "size", "context", *_PRICES, "served", box=None, pad_edge=False)
     problems = []
     for model in found:
         context, problem = _context(model, config)
         problems += [problem] if problem else []
         row = (model.id, model.quantization or "?", gigabytes(model.size_bytes), context)
-        table.add_row(*row, served.get(model.id.lower(), "no"))
+        table.add_row(*row, *_amounts(_local_price(model, config)), served.get(model.id.lower(), "no"))
     stdout().print(table)
     for problem in problems:
         stderr().print(problem, style="yellow")
+
+
+def _local_price(model: InstalledModel, config: Config) -> Price:
+    from hodios.providers.catalog import manual_price
+
+    section = next((section for section in config.providers if section.name == "local"), None)
+    return (manual_price(section, model.id, *model.aliases) if section else None) or Price()
+
+
+def _offers(catalog: Catalog, *, everything: bool) -> Table:
+    """One row per offer; with `everything` also of providers that are not asked, and models that nobody offers."""
+    from hodios.providers.catalog_remotes import chosen_offers, context_length
+
+    asked = {id(offer) for offer in chosen_offers(catalog).values()}
+    shown = [offer for offer in catalog.offers if everything or id(offer) in asked]
+    table = Table(
+        "model", "provider", "its id", "context", "answer", *_PRICES, "as of", "asked", box=None, pad_edge=False
+    )
+    for offer in sorted(shown, key=lambda offer: (offer.model.casefold(), offer.provider)):
+        context, answer = (str(number or "-") for number in (context_length(catalog, offer), offer.max_output_tokens))
+        date = offer.as_of.isoformat() if offer.as_of else "-"
+        provider = f"{offer.provider} ({offer.via})" if offer.via else offer.provider
+        state = "yes" if id(offer) in asked else _why_not(catalog, offer)
+        table.add_row(offer.model, provider, offer.id, context, answer, *_amounts(catalog.price(offer)), date, state)
+    offered = {offer.model for offer in catalog.offers}
+    for row in catalog.models.values() if everything else ():
+        if row.id not in offered:
+            state = "no: it can be pulled" if row.hub.gguf else "no: nobody offers it"
+            table.add_row(row.id, "-", "-", str(row.context_length), *("-",) * 4, state)
+    return table
+
+
+def _why_not(catalog: Catalog, offer: Offer) -> str:
+    if offer.provider in catalog.inactive:
+        return f"no: {catalog.inactive[offer.provider]}"
+    return "no: another offer is" if offer.is_available else "no: it is no longer listed"
+
+
+def _amounts(price: Price) -> tuple[str, str]:
+    return (dollars(price.prompt), dollars(price.completion)) if price.is_known else ("?", "?")
 
 
 def _context(model: InstalledModel, config: Config) -> tuple[str, str]:

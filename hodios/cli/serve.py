@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from msgspec import structs
 
-from hodios import __version__, admin_key
-from hodios.cli.console import download_progress, gigabytes, program, server_url, stderr, stdout
-from hodios.config import Config, environment, load, with_overrides
+from hodios import admin_key, launches
+from hodios.cli.announcement import lines, state_of_all
+from hodios.cli.console import download_progress, program, server_url, stderr, stdout
+from hodios.config import Config, environment, foreign_environment, load, remote_keys, with_overrides
 from hodios.errors import ConfigError, SetupError
 from hodios.providers.installed import InstalledModel, find, installed
 from hodios.providers.launch import Child, ChildEvent, Pace, Supervisor
@@ -24,7 +25,9 @@ from hodios.providers.starter import fetch_starter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_POLL_S = 0.05
+    from hodios.launches import Launch
+    from hodios.providers.catalog_store import CatalogStore
+
 _STOP_S = 35.0
 """A little more than the API gives open requests to finish."""
 _API_STAGE = 1
@@ -42,21 +45,24 @@ def serve(
         bool | None, typer.Option("--exact/--fast", help="Hold weights exactly as in the file.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve the installed models.
+    """Serve the installed models, those of other servers that the settings name or have started, and those of providers
+    whose keys are set.
 
-    Where none is installed, the starter model is fetched first.
+    Where there is nothing of all that, the starter model is fetched first.
     """
     config = load(with_overrides(host=host, port=port, models=model or None, threads=threads, exact=exact))
-    config = _with_key(config)
+    remote_keys(config)
+    config = structs.replace(_with_key(config), launch=placed(config.launch))
     listener = bind(config)
-    prepared = prepare_all(chosen(config), config)
+    providers = others(config)
+    prepared = prepare_all(chosen(config, providers), config, providers)
     config = structs.replace(config, models=tuple(each.card.id for each in prepared))
-    sys.exit(asyncio.run(_Service(config, prepared, listener).run()))
+    sys.exit(asyncio.run(_Service(config, prepared, providers, listener).run()))
 
 
 def children(config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int) -> list[Child]:
     """The processes to run: an engine worker per model, and the API on the listening socket."""
-    engine_environment = environment(config, with_key=False)
+    engine_environment = environment(structs.replace(config, launch=()), with_key=False)
     engines = [
         Child(
             name=each.card.id,
@@ -80,7 +86,33 @@ def children(config: Config, prepared: Sequence[Prepared], listener: socket.sock
         stage=_API_STAGE,
         is_essential=True,
     )
-    return [*engines, api]
+    return [*engines, *(_keeper(launch, config, parent_fd) for launch in config.launch), api]
+
+
+def _keeper(launch: Launch, config: Config, parent_fd: int) -> Child:
+    """The process that holds a server of others. Of keys it has those alone that the server gets."""
+    own = structs.replace(config, host="127.0.0.1", remote=(), providers=(), launch=(launch,))
+    kept = (*launch.pass_env, *([launch.api_key_env] if launch.api_key_env else []))
+    return Child(
+        name=keeper_name(launch),
+        argv=(sys.executable, "-m", "hodios.providers.keeper", "--parent-fd", str(parent_fd)),
+        env=environment(own, base=foreign_environment(config, kept, {})),
+    )
+
+
+def keeper_name(launch: Launch) -> str:
+    """Among the children."""
+    return f"launch/{launch.name}"
+
+
+def placed(wanted: Sequence[Launch]) -> tuple[Launch, ...]:
+    """Each with a port of its own, which is free at this moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in wanted]
+        for held in sockets:
+            held.bind(("127.0.0.1", 0))
+        ports = [held.getsockname()[1] for held in sockets]
+    return tuple(launches.placed(launch, port, sys.executable) for launch, port in zip(wanted, ports, strict=True))
 
 
 def bind(config: Config) -> socket.socket:
@@ -101,13 +133,39 @@ def bind(config: Config) -> socket.socket:
     return listener
 
 
-def chosen(config: Config) -> list[InstalledModel]:
-    """The installed models that `models` names, or all; the starter model is fetched where none is installed."""
+def others(config: Config) -> list[str]:
+    """From whom models come beside the engine: servers to be started, those that the settings name, and those of the
+    catalog that may be asked and may have something to offer."""
+    # Imported here because it loads the dialogs of all families.
+    from hodios.providers.catalog_remotes import chosen_offers
+    from hodios.providers.listing_shelf import ListingShelf
+
+    store = _catalog_store(config)
+    ListingShelf(config.home).lay_out(store)
+    catalog = store.current
+    offering = {provider for provider, _ in chosen_offers(catalog)}
+    return [
+        *(launch.name for launch in config.launch),
+        *(remote.name for remote in config.remote),
+        *(
+            name
+            for name, row in catalog.providers.items()
+            if name in offering or (catalog.is_active(name) and row.has_unlisted)
+        ),
+    ]
+
+
+def chosen(config: Config, providers: Sequence[str]) -> list[InstalledModel]:
+    """The installed models that `models` names, or all. Where there are none, the starter model is fetched, unless
+    models come from `providers`."""
     found = installed(config.home)
     if not found and not config.models:
-        with download_progress() as progress:
-            fetch_starter(config.home, progress)
-        found = installed(config.home)
+        found = [] if providers else _starter(config)
+        if providers:
+            stderr().print(
+                f"No model is installed here; others serve theirs: {', '.join(providers)}. "
+                f"To add the starter model (98 MB): {program()} pull starter"
+            )
     if not config.models:
         return found
     wanted = {}
@@ -120,8 +178,27 @@ def chosen(config: Config) -> list[InstalledModel]:
     return list(wanted.values())
 
 
-def prepare_all(models: list[InstalledModel], config: Config) -> list[Prepared]:
-    """Those that can be served; what is wrong with the others is told. Raises SetupError where none is left."""
+def _catalog_store(config: Config) -> CatalogStore:
+    from hodios.providers.catalog_store import CatalogStore
+
+    return CatalogStore(config)
+
+
+def _starter(config: Config) -> list[InstalledModel]:
+    """The starter model, fetched because nobody else has anything to serve."""
+    if config.providers:
+        inactive = _catalog_store(config).current.inactive
+        for section in config.providers:
+            if section.enabled is not False and section.name in inactive:
+                stderr().print(f"{section.name} is not asked: {inactive[section.name]}.", style="yellow")
+    with download_progress() as progress:
+        fetch_starter(config.home, progress)
+    return installed(config.home)
+
+
+def prepare_all(models: list[InstalledModel], config: Config, providers: Sequence[str]) -> list[Prepared]:
+    """Those that can be served; what is wrong with the others is told. Raises SetupError where nothing is left, and
+    `providers` have nothing either."""
     # Imported here because it loads what reads GGUF files.
     from hodios.providers.prepare import prepare
 
@@ -130,31 +207,24 @@ def prepare_all(models: list[InstalledModel], config: Config) -> list[Prepared]:
         try:
             prepared.append(prepare(model, config))
         except SetupError as error:
-            if len(models) == 1:
+            if len(models) == 1 and not providers:
                 raise
             stderr().print(f"{model.id} is not served: {error}", style="yellow")
-    if not prepared:
+    if not prepared and not providers:
         raise SetupError("None of the installed models can be served. Install another: hodios pull author/name")
     return prepared
-
-
-def example(config: Config, url: str) -> str:
-    """A curl line to paste into a terminal."""
-    body = {"model": config.models[0], "messages": [{"role": "user", "content": "Hi there!"}], "stream": True}
-    return (
-        f"curl {url}/v1/chat/completions \\\n"
-        f"  -H 'Authorization: Bearer {_quoted(config.admin_key or '')}' \\\n"
-        f"  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{_quoted(json.dumps(body))}'"
-    )
 
 
 class _Service:
     """One run of the server, from its children's start to their end."""
 
-    def __init__(self, config: Config, prepared: Sequence[Prepared], listener: socket.socket) -> None:
+    def __init__(
+        self, config: Config, prepared: Sequence[Prepared], providers: Sequence[str], listener: socket.socket
+    ) -> None:
+        """`providers`: as `others` finds them."""
         self._config = config
         self._prepared = prepared
+        self._providers = providers
         self._listener = listener
         self._refused: set[str] = set()
         self._url = server_url(config, listener.getsockname()[1])
@@ -166,7 +236,8 @@ class _Service:
         except OSError as error:
             raise _cannot_listen(self._config, error) from error
         self._supervisor = Supervisor(on_event=self._report, on_output=_pass_on, pace=Pace(stop_s=_STOP_S))
-        stderr().print(f"Loading {', '.join(self._config.models)} …")
+        loading = self._loading()
+        stderr().print(f"Loading {', '.join(loading)} …" if loading else "Starting …")
         announcement = asyncio.create_task(self._announce())
         last = await self._supervisor.run(
             tuple(children(self._config, self._prepared, self._listener, self._supervisor.parent_fd))
@@ -175,7 +246,17 @@ class _Service:
         return 2 if any(event.kind == "refused" for event in last.values()) and self._is_hopeless() else 0
 
     def _is_hopeless(self) -> bool:
-        return "api" in self._refused or self._refused >= set(self._config.models)
+        launched = {launch.name for launch in self._config.launch}
+        has_more = any(provider not in launched for provider in self._providers)
+        return "api" in self._refused or not (has_more or self._loading())
+
+    def _loading(self) -> list[str]:
+        """The local models and the servers to be started, without those that were given up."""
+        config = self._config
+        return [
+            *(model for model in config.models if model not in self._refused),
+            *(launch.name for launch in config.launch if keeper_name(launch) not in self._refused),
+        ]
 
     def _report(self, event: ChildEvent) -> None:
         console = stderr()
@@ -186,24 +267,24 @@ class _Service:
             if self._is_hopeless():
                 self._supervisor.stop()
         elif event.kind == "crashed":
+            # A keeper ends itself with all that it holds, and has told why.
+            code = "" if event.child.name.startswith("launch/") else f" (code {event.code})"
             console.print(
-                f"{event.child.name} ended unexpectedly (code {event.code}); starting it again in {event.delay_s:g} s",
+                f"{event.child.name} ended unexpectedly{code}; starting it again in {event.delay_s:g} s",
                 style="yellow",
             )
 
     async def _announce(self) -> None:
-        """Once a model is ready, say where and how to ask it."""
-        address = self._listener.getsockname()
-        while not await _is_ready(_connectable(address[0]), address[1]):  # noqa: ASYNC110 - another process is ready
-            await asyncio.sleep(_POLL_S)
-        out = stdout()
-        out.print(f"\nHodios {__version__} serves at {self._url} (OpenAI-compatible; base URL {self._url}/v1):")
-        for each in self._prepared:
-            if each.card.id not in self._refused:
-                out.print(f"  {each.card.id}  {each.card.quantization}  {gigabytes(each.card.size_bytes)}")
-        out.print("\nAsk it:\n")
-        out.print(example(self._config, self._url))
-        out.print(f"\nChat with it: {program()} chat     Stop it: Ctrl-C\n")
+        """Once a model is ready, say who has which, and how to ask them."""
+        # Imported here because it loads the HTTP client, when the API process has been started.
+        from hodios.providers.client import Client
+
+        key = self._config.admin_key or ""
+        async with Client(self._url, key) as client:
+            states = await state_of_all(client, self._loading)
+        cards = [each.card for each in self._prepared if each.card.id not in self._refused]
+        for line in lines(states, cards, self._providers, url=self._url, key=key):
+            stdout().print(line)
         sys.stdout.flush()
 
 
@@ -226,30 +307,6 @@ def _cannot_listen(config: Config, error: OSError) -> SetupError:
     )
 
 
-def _connectable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-
-
-async def _is_ready(host: str, port: int) -> bool:
-    """By hand, because the parent needs no HTTP client for anything else."""
-    try:
-        reader, writer = await asyncio.open_connection(host, port)
-    except OSError:
-        return False
-    try:
-        writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        return b" 200 " in await reader.readline()
-    except OSError:
-        return False
-    finally:
-        writer.close()
-
-
 def _pass_on(child: Child, data: bytes) -> None:
     sys.stderr.buffer.write(data)
     sys.stderr.buffer.flush()
-
-
-def _quoted(text: str) -> str:
-    """For single quotes in a shell."""
-    return text.replace("'", "'\\''")

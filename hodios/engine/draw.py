@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hodios.engine.grammar import Matcher
+from hodios.engine.opening import Opening
 from hodios.errors import InvalidRequest
 from hodios.types import Sampling
 
@@ -62,7 +63,9 @@ class Draw:
         index: int,
         rng: np.random.Generator,
         matcher: Matcher | None,
+        num_begun: int = 0,
     ) -> None:
+        """So many of the prompt's last tokens, `num_begun`, count as output; `matcher` has them behind it."""
         self.sampling = sampling
         self.matcher = matcher
         self.num_generated = 0
@@ -76,7 +79,7 @@ class Draw:
         self._set_biases(vocab_size)
         self._ends = _ids_within([*eos_ids, *sampling.stop_token_ids], vocab_size)
         self._forbidden = {waits: self._forbidden_always(vocab_size, waits) for waits in (False, True)}
-        self._set_counts(prompt, vocab_size)
+        self._set_counts(prompt, vocab_size, num_begun)
 
     def _set_biases(self, vocab_size: int) -> None:
         biases = dict(self.sampling.logit_bias)
@@ -95,7 +98,7 @@ class Draw:
         self.biases = np.array(list(added.values()), np.float32)
         """[biased] by how much; of selected tokens what exceeds the least such bias."""
 
-    def _set_counts(self, prompt: Sequence[int], vocab_size: int) -> None:
+    def _set_counts(self, prompt: Sequence[int], vocab_size: int, num_begun: int) -> None:
         sampling = self.sampling
         self.seen: TokenCounts | None = None
         """Prompt and output, where the repetition penalty is on."""
@@ -106,7 +109,7 @@ class Draw:
             if np.any((self.seen.ids < 0) | (self.seen.ids >= vocab_size)):
                 raise InvalidRequest(f"The prompt has tokens outside the vocabulary of {vocab_size}.", param="prompt")
         if sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0:
-            self.output = TokenCounts()
+            self.output = TokenCounts(prompt[len(prompt) - num_begun :])
 
     def _forbidden_always(self, vocab_size: int, waits: bool) -> NDArray[np.int64]:
         if not self._selected.size and not self._banned.size and not (waits and self._ends.size):
@@ -157,6 +160,8 @@ class Draw:
             self.output.add(token)
         if self.matcher is not None:
             self.matcher.accept(token)
+            if isinstance(self.matcher, Opening) and self.matcher.is_over:
+                self.matcher = self.matcher.inner
 
 
 def _ids_within(tokens: Iterable[int], vocab_size: int) -> NDArray[np.int64]:

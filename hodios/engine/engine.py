@@ -16,6 +16,7 @@ from hodios.engine.drafts import PromptLookup
 from hodios.engine.grammar import GrammarCompiler, GrammarFailure, Matcher
 from hodios.engine.kv_cache import BlockPool
 from hodios.engine.messages import Refused, Stats, Submit, TokenAlternatives
+from hodios.engine.opening import Opening
 from hodios.engine.outputs import Outputs, Told
 from hodios.engine.sampler import BadLogits, Draw, Drawn, Sampler, prompt_alternatives
 from hodios.engine.scheduler import Batch, Chunk, QueueFull, Scheduler, Unservable
@@ -28,8 +29,10 @@ Logits = NDArray[np.float32]
 
 FEW_SEQUENCES = 4
 """While so few are running a row costs next to nothing, and any guess may be verified."""
-CROWD_MATCH = 16
-"""With more of them a row costs two thirds of the token it may save: only guesses after so long a repetition are."""
+CROWD_MATCHES = (3, 16)
+"""With more of them, only guesses after so long a repetition are: the first where rows are cheap, else the second."""
+CHEAP_ROW = 0.5
+"""Below this share of what rows cost on average, one more is cheap."""
 
 
 class Model(Protocol):
@@ -93,9 +96,11 @@ class Engine:
         grammars: GrammarCompiler | None,
         rng: np.random.Generator,
         speculates: bool = True,
+        row_cost: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`grammars` is None for a model without end tokens: no grammar could end, so requests with one are refused."""
+        """`grammars` is None for a model without end tokens: no grammar could end, so requests with one are refused.
+        `row_cost`: what one more row costs in a step of many, as a share of what such a step's rows cost on average."""
         self._model = model
         self._scheduler = scheduler
         self._pool = pool
@@ -103,6 +108,7 @@ class Engine:
         self._grammars = grammars
         self._rng = rng
         self._speculates = speculates
+        self._crowd_match = CROWD_MATCHES[0 if row_cost < CHEAP_ROW else 1]
         self._clock = clock
         self._sampler = Sampler(vocab_size)
         self._counts = dict.fromkeys(
@@ -186,10 +192,23 @@ class Engine:
             vocab_size=self._vocab_size,
             index=index,
             rng=self._rng,
-            matcher=None if submit.grammar is None else self._matcher(submit.grammar),
+            matcher=self._start_of(submit),
+            num_begun=submit.num_begun,
         )
         lookup = PromptLookup(submit.prompt) if self._speculates and sampling.seed is None else None
         return Voice(draw, lookup, frozenset(ends) | frozenset(sampling.stop_token_ids))
+
+    def _start_of(self, submit: Submit) -> Matcher | None:
+        """Where the answer's grammar stands after what has been said of it."""
+        matcher = None if submit.grammar is None else self._matcher(submit.grammar)
+        if matcher is not None:
+            try:
+                for token in submit.prompt[len(submit.prompt) - submit.num_begun :]:
+                    matcher.accept(token)
+            except GrammarFailure as failure:
+                message = f"an answer that began otherwise cannot go on in this form: {failure}"
+                raise InvalidRequest(message, param="response_format") from failure
+        return Opening(submit.opening, matcher) if submit.opening else matcher
 
     def _matcher(self, grammar: Grammar) -> Matcher:
         if self._grammars is None:
@@ -326,7 +345,7 @@ class Engine:
         voice.is_forced = bool(forced)
         if forced or voice.lookup is None:
             return forced
-        return voice.lookup.propose(0 if self._scheduler.num_running <= FEW_SEQUENCES else CROWD_MATCH)
+        return voice.lookup.propose(0 if self._scheduler.num_running <= FEW_SEQUENCES else self._crowd_match)
 
     def _end(
         self,

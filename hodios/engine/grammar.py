@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -16,19 +12,15 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
+from hodios.engine.culprit import blame
+from hodios.engine.grammar_tokenizer import build_tokenizer
+from hodios.engine.translation import Refusal, Translated, may_explode, translate
 from hodios.engine.trial import ends_in_time, parser_limits
-from hodios.errors import InvalidRequest
 from hodios.types import Grammar
 
-_WHITESPACE = r"( |\n {0,32})"
-"""Between the parts of JSON: one space, or a new line and its indentation. Small models go astray where they may not
-write it at all, and may never stop writing it where it has no bound."""
-_MOST_CHARACTERS = {"json_object": 0, "json_schema": 131_072, "regex": 32_768, "lark": 32_768}
-_MOST_REMAINDERS = 20_000
-"""The automaton of `multipleOf: n` has n states, and of several in `allOf` their least common multiple."""
-_MOST_AT_ONCE = 8
-"""Intersections of regular expressions that surely compile in milliseconds; each more doubles the time."""
 _MOST_KEPT = 64
+_MOST_CHARACTERS_KEPT = 1_000_000
+"""A compiled grammar takes about 100 bytes a character."""
 
 
 class GrammarFailure(Exception):
@@ -95,7 +87,7 @@ class GrammarCompiler:
     @cached_property
     def _tokenizer(self) -> Any:
         # Takes a third of a second and much memory, which many an engine never needs.
-        return llguidance.LLTokenizer(self._tokenizer_json, n_vocab=self._vocab_size, eos_token=self._eos_ids)
+        return build_tokenizer(self._tokenizer_json, self._vocab_size, self._eos_ids)
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where.
@@ -109,110 +101,50 @@ class GrammarCompiler:
         with self._lock:
             self._kept[grammar] = prototype
             self._kept.move_to_end(grammar)
-            if len(self._kept) > _MOST_KEPT:
+            while len(self._kept) > 1 and self._is_too_full():
                 self._kept.popitem(last=False)
             return Matcher(prototype.deep_copy())
 
+    @property
+    def kept(self) -> Sequence[Grammar]:
+        """Those that need not be compiled again, the last used last."""
+        with self._lock:
+            return list(self._kept)
+
+    def _is_too_full(self) -> bool:
+        return len(self._kept) > _MOST_KEPT or sum(map(_num_characters, self._kept)) > _MOST_CHARACTERS_KEPT
+
     def _compile(self, grammar: Grammar) -> Any:
-        most = _MOST_CHARACTERS[grammar.kind]
-        if len(grammar.source) > most:
-            raise _refusal(grammar, f"it has {len(grammar.source)} characters, the most are {most}")
-        translated = _translate(grammar)
-        if _may_explode(grammar, translated) and not ends_in_time(translated):
-            raise _refusal(grammar, "it is too complex: too many patterns hold at once")
-        state = llguidance.LLMatcher(self._tokenizer, translated, limits=parser_limits(), log_level=0)
-        if state.is_error():
-            raise _refusal(grammar, state.get_error())
-        self._check_start(grammar, state)
+        try:
+            translated = translate(grammar)
+            if may_explode(translated) and not ends_in_time(translated.text, translated.num_parts):
+                raise Refusal("it is too complex: too many patterns hold at once", grammar)
+            state = self._build(translated)
+            if reason := self._fault_of(state):
+                whole = Refusal(reason, grammar)
+                raise whole if "too big" in reason else blame(whole, lambda less: self._fault_of(self._build(less)))
+        except Refusal as refusal:
+            raise refusal.error() from None
         return state
 
-    def _check_start(self, grammar: Grammar, state: Any) -> None:
+    def _build(self, translated: Translated) -> Any:
+        limits = parser_limits(translated.num_parts)
+        return llguidance.LLMatcher(self._tokenizer, translated.text, limits=limits, log_level=0)
+
+    def _fault_of(self, state: Any) -> str:
+        """Why llguidance cannot follow a grammar, "" where it can. Moves nothing."""
+        if state.is_error():
+            error = str(state.get_error())
+            return "it is too big" if "panic" in error else error
         try:
             Matcher(state).fill_mask(np.empty((1, (self._vocab_size + 31) // 32), np.int32), 0)
         except GrammarFailure as failure:
-            reason = "nothing matches it" if "NoExtension" in str(failure) else str(failure)
-            raise _refusal(grammar, reason) from failure
+            return "nothing matches it" if "NoExtension" in str(failure) else str(failure)
+        return ""
 
 
-def _translate(grammar: Grammar) -> str:
-    """The grammar as llguidance reads it. Raises InvalidRequest."""
-    translated: str
-    match grammar.kind:
-        case "json_object":
-            translated = _translate_schema(grammar, '{"type":"object"}')
-        case "json_schema":
-            schema = _normalised(grammar)
-            _check_remainders(grammar, schema)
-            translated = _translate_schema(grammar, schema)
-        case "regex":
-            translated = llguidance.LLMatcher.grammar_from_regex(grammar.source)
-        case "lark":
-            _check_remainders(grammar, re.sub(r"\\u00([0-7][0-9a-fA-F])", _character, grammar.source))
-            translated = llguidance.LLMatcher.grammar_from_lark(grammar.source)
-    return translated
-
-
-def _translate_schema(grammar: Grammar, schema: str) -> str:
-    overrides = {"whitespace_pattern": _WHITESPACE}
-    try:
-        translated: str = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=overrides)
-    except ValueError as error:
-        raise _refusal(grammar, str(error)) from error
-    return translated
-
-
-def _normalised(grammar: Grammar) -> str:
-    try:
-        schema = json.loads(grammar.source, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise _refusal(grammar, "it is too deeply nested") from None
-    except ValueError as error:
-        raise _refusal(grammar, f"it is not JSON: {error}") from error
-    if not isinstance(schema, dict) and schema is not True:
-        raise _refusal(grammar, "a schema is an object or true")
-    return json.dumps({} if schema is True else schema)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _may_explode(grammar: Grammar, translated: str) -> bool:
-    """Whether so many regular expressions may have to hold at once that compiling could take exponential time."""
-    match grammar.kind:
-        case "lark":
-            return "%json" in translated or translated.count("&") + translated.count("~") > _MOST_AT_ONCE
-        case "json_schema":
-            num_patterns = len(re.findall(r'"(?:pattern|format)":', translated))
-            combines = re.search(r'"(?:allOf|anyOf|oneOf|\$ref)":', translated) is not None
-            return '"patternProperties":' in translated or (combines and num_patterns > _MOST_AT_ONCE)
-        case _:
-            return False
-
-
-def _check_remainders(grammar: Grammar, text: str) -> None:
-    least_common = 1
-    for number in re.findall(r'"multipleOf"\s*:\s*(\d{1,20}(?:\.\d{1,20})?(?:[eE][-+]?\d{1,3})?)', text):
-        value = Fraction(number)
-        while value and value.denominator > 1:
-            value *= 10
-        while value and value % 10 == 0:
-            value /= 10
-        least_common = math.lcm(least_common, int(value) or 1)
-        if least_common > _MOST_REMAINDERS:
-            raise _refusal(grammar, f"multipleOf {number} needs an automaton of more than {_MOST_REMAINDERS} states")
-
-
-def _character(code: re.Match[str]) -> str:
-    return chr(int(code[1], 16))
-
-
-def _refusal(grammar: Grammar, reason: str) -> InvalidRequest:
-    name = {"json_object": "JSON mode", "json_schema": "The JSON schema", "regex": "The regular expression"}
-    reason = reason.replace("<non-verbose/>", "").strip()
-    return InvalidRequest(
-        f"{name.get(grammar.kind, 'The grammar')} cannot be honoured: {reason[:500]}", param="response_format"
-    )
+def _num_characters(grammar: Grammar) -> int:
+    return len(grammar.source) + sum(len(part.grammar.source) for part in grammar.parts)
 
 
 def _first_line(message: str) -> str:

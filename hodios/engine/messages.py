@@ -14,6 +14,15 @@ from msgspec import Struct
 from hodios.types import Grammar, Sampling
 
 
+class Place(Struct, frozen=True, array_like=True):
+    """A place in text that a continuation has to begin with, and the tokens that can stand there."""
+
+    inner: dict[int, int]
+    """Token → the place where it ends."""
+    last: list[int]
+    """Tokens that end where the text does, or go on beyond it."""
+
+
 class Submit(Struct, frozen=True, tag=True, kw_only=True, omit_defaults=True):
     """Generate `n` continuations of one prompt. Ends by itself, by `Abort`, or with the connection."""
 
@@ -30,6 +39,10 @@ class Submit(Struct, frozen=True, tag=True, kw_only=True, omit_defaults=True):
     grammar: Grammar | None = None
     prompt_logprobs: int | None = None
     """None, or how many alternatives to give for each prompt token."""
+    num_begun: int = 0
+    """So many of the prompt's last tokens are the beginning of the answer: grammar and penalties take them for such."""
+    opening: list[Place] = []
+    """What the answer must begin with (or go on with after those), place by place; [] where it may begin as it will."""
     salt: str = ""
     """Prefixes are shared only between requests of the same salt."""
     caller: str = ""

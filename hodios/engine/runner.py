@@ -5,6 +5,7 @@ Every array is checked before it reaches the runtime, which checks nothing itsel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ LEAST_INPUT_GROUP, MOST_INPUT_GROUP = 32, 64
 WARM_LOGIT_ROWS = 64
 """A step rarely wants more rows' logits than this: one per running sequence, and some for guesses."""
 
+TRIED_ROWS = (2, 4, 8, 12, 16, 32)
+"""Row counts of which the least is looked for whose kernels round as those of more rows do."""
+SCRATCH_STRIDE = 7919
+"""Prime, so that the tokens of a scratch step differ."""
+
 RUNTIME_CACHE_ENTRIES = 2000
 """Bound of the plugin's store of per-shape kernels; the warm-up set of a 30-layer model needs a third of it."""
 
@@ -53,12 +59,24 @@ class Runner:
         self.num_blocks = num_blocks
         self.max_batch_tokens = max_batch_tokens
         self._weights = weights
-        self._least_rows = _least_rows(weights, precision, quantizes_activations)
         input_group = _input_group(weights) if quantizes_activations else 0
         model = _compile(graph.build(weights), threads, precision, input_group)
         self._request = model.create_infer_request()
         self._caches = self._allocate(precision)
         self._inputs: dict[str, NDArray[Any]] = {}
+        self._repeatable_rows = self._find_repeatable_rows()
+
+    def _find_repeatable_rows(self) -> int:
+        """Fewer rows than this take other kernels, which round differently: a lone answer would not be the same in a
+        crowd. How many differs between processors, precisions and kinds of matrices, so it is tried out."""
+        sizes = [size for size in TRIED_ROWS if size <= self.max_batch_tokens]
+        logits = {size: self._run_scratch(size)[:2].copy() for size in sizes}
+        least = sizes[-1]
+        for size in reversed(sizes):
+            if not np.array_equal(logits[size], logits[sizes[-1]]):
+                break
+            least = size
+        return least
 
     def _allocate(self, precision: str) -> list[NDArray[Any]]:
         """Cache arrays `[blocks, …]`, two per layer; the pages are not touched, and so not resident, until used."""
@@ -83,7 +101,8 @@ class Runner:
             self._check_blocks([source, target])
             for cache in self._caches:
                 cache[target] = cache[source]
-        self._inputs = self._arrays(batch.chunks, max(batch.padded_tokens, self._least_rows))
+        least = self._repeatable_rows if batch.is_repeatable else 1
+        self._inputs = self._arrays(batch.chunks, max(batch.padded_tokens, least), least)
         for name, array in self._inputs.items():
             self._request.set_tensor(name, ov.Tensor(array))
         self._request.start_async()
@@ -103,14 +122,32 @@ class Runner:
         for size in bucket_sizes(self.max_batch_tokens) if sizes is None else sizes:
             self._run_scratch(size)
 
-    def _run_scratch(self, size: int) -> None:
+    def row_cost(self) -> float:
+        """What each further row costs in a step of many, as a share of what rows cost on average: two thirds where
+        arithmetic decides, a third on processors with matrix units. Takes some steps."""
+        few, many = (size for size in TRIED_ROWS if size >= TRIED_ROWS[-1] // 2)
+        if many > self.max_batch_tokens:
+            return 1.0
+        seconds = {size: min(self._time_scratch(size) for _ in range(3)) for size in (few, many)}
+        return (seconds[many] - seconds[few]) / (many - few) * few / seconds[few]
+
+    def _time_scratch(self, size: int) -> float:
+        began_s = time.perf_counter()
+        self._run_scratch(size)
+        return time.perf_counter() - began_s
+
+    def _run_scratch(self, size: int) -> NDArray[np.float32]:
+        """Logits of the first rows of a step that nobody asked for; rows that all sizes share are the same."""
         self._inputs = self._arrays((), size)
-        self._inputs["logit_rows"] = np.zeros(min(size, WARM_LOGIT_ROWS), np.int64)
+        self._inputs["input_ids"] = np.arange(size, dtype=np.int64) * SCRATCH_STRIDE % self.architecture.vocab_size
+        self._inputs["logit_rows"] = np.arange(min(size, WARM_LOGIT_ROWS))
         for name, array in self._inputs.items():
             self._request.set_tensor(name, ov.Tensor(array))
         self._request.infer()
+        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        return logits
 
-    def _arrays(self, chunks: Sequence[Chunk], padded: int) -> dict[str, NDArray[Any]]:
+    def _arrays(self, chunks: Sequence[Chunk], padded: int, least_logits: int = 1) -> dict[str, NDArray[Any]]:
         tokens = [token for chunk in chunks for token in chunk.tokens]
         lengths = [len(chunk.tokens) for chunk in chunks]
         past = [chunk.start for chunk in chunks]
@@ -120,7 +157,7 @@ class Runner:
         arrays = {
             "input_ids": np.array(tokens, np.int64),
             "position_ids": np.concatenate([np.arange(p, p + n) for p, n in zip(past, lengths, strict=True)]),
-            "logit_rows": self._logit_rows(chunks, begins),
+            "logit_rows": self._logit_rows(chunks, begins, least_logits),
             "past_lens": np.array(past, np.int32),
             "subsequence_begins": begins,
             "block_indices_begins": _offsets([len(table) for table in blocks]),
@@ -149,11 +186,11 @@ class Runner:
             blocks.append([SCRATCH_BLOCK])
             missing -= lengths[-1]
 
-    def _logit_rows(self, chunks: Sequence[Chunk], begins: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Row numbers, padded with row 0 to a size of the warm-up set."""
+    def _logit_rows(self, chunks: Sequence[Chunk], begins: NDArray[np.int32], least: int) -> NDArray[np.int64]:
+        """Row numbers, padded with row 0 to `least` at least, and to a size of the warm-up set."""
         rows = [row for i, chunk in enumerate(chunks) for row in range(begins[i + 1] - chunk.num_logits, begins[i + 1])]
         self._num_rows = len(rows)
-        padded = np.zeros(round_rows(max(len(rows), self._least_rows)), np.int64)
+        padded = np.zeros(round_rows(max(len(rows), least)), np.int64)
         padded[: len(rows)] = rows
         return padded
 
@@ -176,17 +213,6 @@ def native_precision() -> str:
     """bf16 where the processor multiplies it natively, else f32."""
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "f32"
-
-
-def _least_rows(weights: Weights, precision: str, quantizes_activations: bool) -> int:
-    """Fewer rows than this take other kernels, which round differently: a lone answer would not be the same in a crowd.
-
-    Found by comparing row counts for each kind of matrix, precision and quantization of inputs.
-    """
-    groups = _groups(weights)
-    is_rounded = precision == "bf16" and bool(groups)
-    has_small_groups = min(groups, default=LEAST_INPUT_GROUP) < LEAST_INPUT_GROUP
-    return 8 if is_rounded and (has_small_groups or not quantizes_activations) else 2
 
 
 def _input_group(weights: Weights) -> int:

@@ -148,7 +148,8 @@ class Sampler:
 
 def _below(target: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
     """`target`, short of `total` even where rounding took it there, so that some token's share always exceeds it."""
-    return np.minimum(target, np.nextafter(total, 0.0))
+    below: NDArray[np.float64] = np.minimum(target, np.nextafter(total, 0.0))
+    return below
 
 
 def _temperatures(draws: Sequence[Draw]) -> Values:

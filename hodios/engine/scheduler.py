@@ -54,6 +54,8 @@ class Batch:
     copies: list[tuple[int, int]] = field(default_factory=list)
     """(source, destination) blocks."""
     num_tokens: int = 0
+    is_repeatable: bool = False
+    """Whether some of it must come out the same in any company: what is seeded, and prompts, which are shared."""
 
     @property
     def padded_tokens(self) -> int:
@@ -62,6 +64,7 @@ class Batch:
     def add(self, chunk: Chunk) -> None:
         self.chunks.append(chunk)
         self.num_tokens += len(chunk.tokens)
+        self.is_repeatable |= chunk.is_prefill or chunk.sequence.is_seeded
 
 
 class Scheduler:

@@ -15,15 +15,17 @@ from typing import Any
 import llguidance
 
 _CPU_SECONDS = 1
+_CPU_SECONDS_OF_PARTS = 2
 _BYTES = 4 << 30
 _PATIENCE_S = 20.0
 """A busy machine may take that long to grant a second."""
 
 
-def parser_limits() -> Any:
-    """What a grammar may cost; tighter than the defaults, which let one step take seconds."""
+def parser_limits(num_parts: int) -> Any:
+    """What a grammar may cost; tighter than the defaults, which let one step take seconds. One with many parts, such
+    as the schemas of tools, may take longer to compile: a hundred of 2 kB take a third of a second."""
     return llguidance.LLParserLimits(
-        initial_lexer_fuel=200_000,
+        initial_lexer_fuel=min(200_000 + 20_000 * num_parts, 1_000_000),
         step_lexer_fuel=50_000,
         step_max_items=20_000,
         max_lexer_states=20_000,
@@ -32,11 +34,12 @@ def parser_limits() -> Any:
     )
 
 
-def ends_in_time(grammar: str) -> bool:
-    """Whether `grammar` (llguidance's form) compiles within a second, one way or the other. Takes a tenth itself."""
+def ends_in_time(grammar: str, num_parts: int) -> bool:
+    """Whether `grammar` (llguidance's form) compiles within a second or two, one way or the other. Takes a tenth
+    itself."""
     try:
         done = subprocess.run(
-            [sys.executable, "-I", __file__],
+            [sys.executable, "-I", __file__, str(num_parts)],
             input=grammar.encode(),
             capture_output=True,
             timeout=_PATIENCE_S,
@@ -60,10 +63,13 @@ class _Bytes:
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
+    num_parts = int(sys.argv[1])
+    seconds = _CPU_SECONDS_OF_PARTS if num_parts else _CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
     tokenizer = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes()))
-    state = llguidance.LLMatcher(tokenizer, sys.stdin.buffer.read().decode(), log_level=0, limits=parser_limits())
+    grammar = sys.stdin.buffer.read().decode()
+    state = llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=parser_limits(num_parts))
     if not state.is_error():
         state.compute_bitmask()
 

@@ -192,6 +192,12 @@ def call(config: Config) -> Caller:
 
 
 @pytest.fixture
+def caller_of() -> Callable[[Any], Caller]:
+    """For an app of the test's own."""
+    return Caller
+
+
+@pytest.fixture
 def scripted(config: Config) -> Callable[..., tuple[Caller, ScriptedProvider]]:
     """A caller whose app has a scripted provider alone; keywords go to the provider."""
 

@@ -31,8 +31,44 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function"])
-PARTS = st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS}), min_size=1, max_size=2)
-MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": TEXTS | PARTS}), min_size=1, max_size=3)
+URLS = st.sampled_from(["data:image/png;base64,AAAA", "https://a.example/b.gif", "data:,", "file:///x", ""])
+TEXT_PARTS = st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS})
+IMAGES = URLS | st.fixed_dictionaries({"url": URLS})
+IMAGE_PARTS = st.fixed_dictionaries({"type": st.just("image_url"), "image_url": IMAGES | VALUES})
+PARTS = st.lists(st.one_of(TEXT_PARTS, TEXT_PARTS, TEXT_PARTS, IMAGE_PARTS), min_size=1, max_size=2)
+NAMES = st.sampled_from(["f", "g", "get_weather.v-1"])
+CALLED = st.fixed_dictionaries({"name": NAMES, "arguments": st.sampled_from(["{}", "{", '{"a": 1}']) | VALUES})
+CALLS = st.lists(st.fixed_dictionaries({"id": TEXTS, "type": st.just("function"), "function": CALLED}), max_size=2)
+WRITTEN = st.builds("<think>{}</think>{}<tool_call>{}</tool_call>".format, TEXTS, TEXTS, VALUES.map(json.dumps) | TEXTS)
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": ROLES, "content": TEXTS | WRITTEN | PARTS},
+        optional={"tool_calls": CALLS, "function_call": CALLED, "tool_call_id": TEXTS, "reasoning_content": TEXTS},
+    ),
+    min_size=1,
+    max_size=3,
+)
+FUNCTIONS = st.fixed_dictionaries(
+    {"name": NAMES},
+    optional={
+        "description": TEXTS,
+        "parameters": st.fixed_dictionaries({"type": st.just("object")}, optional={"properties": VALUES, "a": VALUES}),
+        "strict": st.booleans(),
+    },
+)
+TOOLS = st.lists(
+    st.fixed_dictionaries({"type": st.just("function"), "function": FUNCTIONS}),
+    max_size=3,
+    unique_by=lambda tool: tool["function"]["name"],
+)
+NAMED = st.fixed_dictionaries({"type": st.just("function"), "function": st.fixed_dictionaries({"name": NAMES})})
+ALLOWED = st.fixed_dictionaries(
+    {
+        "type": st.just("allowed_tools"),
+        "mode": st.sampled_from(["auto", "required"]),
+        "tools": st.lists(NAMED, max_size=2),
+    }
+)
 SCHEMAS = st.fixed_dictionaries({"schema": st.dictionaries(TEXTS, VALUES, max_size=3)})
 FORMATS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "json", "json_object", "json_schema", "regex", "grammar"])},
@@ -53,6 +89,13 @@ LIKELY: dict[str, Any] = {
     "n": st.integers(1, 3),
     "top_logprobs": st.integers(0, 4),
     "content_filter": st.just("details"),
+    "tools": TOOLS,
+    "tool_choice": st.sampled_from(["none", "auto", "required"]) | NAMED | ALLOWED,
+    "functions": st.lists(FUNCTIONS, max_size=2, unique_by=lambda function: function["name"]),
+    "function_call": st.sampled_from(["none", "auto"]) | st.fixed_dictionaries({"name": NAMES}),
+    "documents": st.lists(TEXTS | st.dictionaries(TEXTS, VALUES, max_size=2), max_size=2),
+    "data": IMAGES | st.lists(IMAGES, max_size=2),
+    "reasoning_effort": st.sampled_from(["none", "low", "high"]),
 }
 PLAIN = st.booleans() | NUMBERS | TEXTS
 
@@ -137,6 +180,21 @@ def test_no_json_body_makes_a_500(path: str, names: list[str], required: set[str
 
     run()
     assert {200, 400} <= seen
+
+
+def test_no_tools_make_a_500() -> None:
+    """Everything about calls at once, through a provider that calls what it is told to."""
+    names = ["tool_choice", "parallel_tool_calls", "stream", "strict", "n", "max_tokens", "include_reasoning", "stop"]
+    seen: set[tuple[int, bool]] = set()
+
+    @settings(max_examples=200)
+    @given(MESSAGES, TOOLS, st.fixed_dictionaries({}, optional={name: LIKELY.get(name, PLAIN) for name in names}))
+    def run(messages: Any, tools: Any, others: dict[str, Any]) -> None:
+        body = {"model": "echo", "messages": messages, "tools": tools, **others}
+        seen.add((asyncio.run(check("/v1/chat/completions", json.dumps(body).encode())), bool(tools)))
+
+    run()
+    assert {(200, True), (200, False), (400, True)} <= seen
 
 
 @pytest.mark.parametrize("path", [path for path, _, _ in OPERATIONS])

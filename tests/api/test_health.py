@@ -24,7 +24,9 @@ async def test_ready_is_who_has_a_ready_model(scripted: Any, states: Any, status
 async def test_the_details_name_every_model(scripted: Any) -> None:
     call, _ = scripted(states=(READY, BAD))
     report = (await call("GET", "/health")).json()
-    assert list(report) == ["status", "version", "uptime_s", "models"]
+    assert list(report) == ["status", "version", "uptime_s", "catalog", "service", "models"]
+    assert report["catalog"] == {"version": 1, "problem": None}
+    assert report["service"] == {"status": "operational", "degraded": [], "down": [], "open_incidents": 0}
     assert report["models"][1] == {
         "model": "b",
         "provider": "scripted",

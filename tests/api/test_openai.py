@@ -67,8 +67,8 @@ async def test_details_of_the_filters_on_request(call: Any) -> None:
 
 
 async def test_warnings_are_in_body_and_header(call: Any) -> None:
-    answer = await call.chat(foo=1, tools=[{"type": "function"}])
-    assert answer.headers["x-hodios-ignored"] == "foo, tools"
+    answer = await call.chat(foo=1, store=True)
+    assert answer.headers["x-hodios-ignored"] == "foo, store"
     document = answer.json()
     assert list(document)[-1] == "warnings"
     assert [list(warning) for warning in document["warnings"]] == [["param", "code", "message"]] * 2

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx2
 import openai
+import pydantic
 import pytest
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from hodios.api.app import create_app
 from hodios.config import Config
@@ -62,6 +64,129 @@ async def test_completions_with_echo_and_logprobs(client: openai.AsyncOpenAI) ->
     assert choice.logprobs.text_offset == [0, 1, 2, 3]
     stream = await client.completions.create(model="echo", prompt=[97, 98], stream=True)
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "ab"
+
+
+class GetWeather(pydantic.BaseModel):
+    """The weather of a place."""
+
+    city: str
+    days: list[int] = []
+
+
+WEATHER: ChatCompletionToolParam = {
+    "type": "function",
+    "function": {"name": "get_weather", "description": "d", "parameters": {"type": "object", "properties": {}}},
+}
+ARGUMENTS = '{"city": "Zürich \\"}<tool_call>", "days": [1, 2]}'
+THINKS = f'<think>Hm.</think>So:<tool_call>{{"name": "get_weather", "arguments": {ARGUMENTS}}}</tool_call>'
+
+
+def said(text: str) -> list[ChatCompletionMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+async def test_tool_calls_whole_and_streamed_are_the_same(client: openai.AsyncOpenAI) -> None:
+    whole = await client.chat.completions.create(model="echo", messages=said(THINKS), tools=[WEATHER])
+    message = whole.choices[0].message
+    assert message.tool_calls is not None
+    (call,) = message.tool_calls
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("get_weather", ARGUMENTS)
+    assert call.id.startswith("call_")
+    assert (message.content or "").strip() == "So:"
+    assert message.model_extra == {"reasoning_content": "Hm."}
+    assert whole.choices[0].finish_reason == "tool_calls"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens_details is not None
+    assert whole.usage.completion_tokens_details.reasoning_tokens
+
+    async with client.chat.completions.stream(model="echo", messages=said(THINKS), tools=[WEATHER]) as stream:
+        kinds = [event.type async for event in stream]
+        final = await stream.get_final_completion()
+    assert kinds.count("tool_calls.function.arguments.done") == 1
+    streamed = final.choices[0].message
+    assert streamed.tool_calls is not None
+    assert streamed.tool_calls[0].function.arguments == ARGUMENTS
+    assert streamed.content == message.content
+    assert final.choices[0].finish_reason == "tool_calls"
+
+
+async def test_pydantic_tools_are_parsed(client: openai.AsyncOpenAI) -> None:
+    tool = openai.pydantic_function_tool(GetWeather)
+    answer = await client.chat.completions.parse(
+        model="echo", messages=said('{"city": "Paris", "days": [3]}'), tools=[tool], tool_choice="required"
+    )
+    message = answer.choices[0].message
+    assert message.content is None
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.parsed_arguments == GetWeather(city="Paris", days=[3])
+
+
+async def test_a_conversation_with_results_goes_on(client: openai.AsyncOpenAI) -> None:
+    called = await client.chat.completions.create(
+        model="echo",
+        messages=said(ARGUMENTS),
+        tools=[WEATHER],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}},
+    )
+    message = called.choices[0].message
+    assert message.tool_calls is not None
+    answer = await client.chat.completions.create(
+        model="echo",
+        messages=[
+            *said(ARGUMENTS),
+            message.to_dict(),  # type: ignore[list-item]
+            {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "22.0"},
+        ],
+        tools=[WEATHER],
+    )
+    assert answer.choices[0].message.content == "22.0"
+    assert answer.choices[0].message.tool_calls is None
+
+
+async def test_the_older_functions(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.create(
+        model="echo", messages=said("x"), functions=[{"name": "f"}], function_call={"name": "f"}
+    )
+    (choice,) = answer.choices
+    assert choice.finish_reason == "function_call"
+    assert choice.message.function_call is not None
+    assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("f", "{}")
+    stream = await client.chat.completions.create(
+        model="echo", messages=said("x"), functions=[{"name": "f"}], function_call={"name": "f"}, stream=True
+    )
+    deltas = [chunk.choices[0].delta.function_call async for chunk in stream]
+    assert "".join(delta.arguments or "" for delta in deltas if delta) == "{}"
+    assert [delta.name for delta in deltas if delta and delta.name] == ["f"]
+
+
+async def test_several_choices_with_several_calls(client: openai.AsyncOpenAI) -> None:
+    two = THINKS + '\n<tool_call>{"name": "g", "arguments": {}}</tool_call>'
+    async with client.chat.completions.stream(model="echo", messages=said(two), tools=[WEATHER], n=2) as stream:
+        async for _ in stream:
+            pass
+        final = await stream.get_final_completion()
+    for choice in final.choices:
+        assert choice.message.tool_calls is not None
+        assert [call.function.name for call in choice.message.tool_calls] == ["get_weather", "g"]
+    ids = [call.id for choice in final.choices for call in choice.message.tool_calls or ()]
+    assert len(set(ids)) == 4
+
+
+async def test_what_is_wrong_with_tools_names_its_place(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as bad:
+        await client.chat.completions.create(
+            model="echo", messages=said("x"), tools=[WEATHER, WEATHER], tool_choice="auto"
+        )
+    assert bad.value.param == "tools[1].function.name"
+    with pytest.raises(openai.BadRequestError) as image:
+        await client.chat.completions.create(
+            model="echo",
+            messages=[
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.example/b"}}]}
+            ],
+        )
+    assert (image.value.param, image.value.code) == ("messages[0].content[0]", "unsupported_parameter")
 
 
 async def test_models(client: openai.AsyncOpenAI) -> None:

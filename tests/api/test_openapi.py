@@ -91,15 +91,25 @@ def conforms(value: Any, schema: dict[str, Any], where: str) -> None:
         conforms(entry, schema.get("items", {}), f"{where}[{index}]")
 
 
+SAID = [{"role": "user", "content": '<think>Hm.</think><tool_call>{"name": "f", "arguments": {}}</tool_call>'}]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
         ("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "logprobs": True, "foo": 1}),
         ("POST", "/v1/chat/completions", {"messages": []}),
+        (
+            "POST",
+            "/v1/chat/completions",
+            {"messages": SAID, "tools": [{"type": "function", "function": {"name": "f"}}]},
+        ),
+        ("POST", "/v1/chat/completions", {"messages": SAID, "functions": [{"name": "f"}], "documents": ["x"]}),
         ("POST", "/v1/completions", {"prompt": "xy", "logprobs": 2, "echo": True, "content_filter": "details"}),
         ("POST", "/v1/completions", {"prompt": "xy", "stop": "y"}),
         ("GET", "/v1/models", None),
         ("GET", "/v1/models/{id}", None),
+        ("GET", "/v1/models/{id}/endpoints", None),
         ("POST", "/v1/embeddings", {}),
         ("POST", "/tokenize", {"prompt": "x", "foo": 1}),
         ("POST", "/detokenize", {"tokens": [97]}),

@@ -18,7 +18,7 @@ import pytest
 from hodios.api import server
 from hodios.api.app import create_app
 from hodios.config import Config
-from hodios.events import Event, Finish, Started, Stopped, Text, Usage
+from hodios.events import Event, Finish, Reasoning, Started, Stopped, Text, ToolCall, Usage
 from hodios.providers.echo import EchoProvider
 from hodios.types import Request
 
@@ -68,10 +68,10 @@ def config(tmp_path: Path) -> Config:
     return Config(home=tmp_path, admin_key=KEY, first_event_timeout_s=0.01)
 
 
-def request(**values: Any) -> bytes:
+def request(path: str = "/v1/completions", **values: Any) -> bytes:
     body = json.dumps({"model": "model", "prompt": "x", **values}).encode()
     fields = f"host: x\r\nauthorization: Bearer {KEY}\r\ncontent-length: {len(body)}"
-    return f"POST /v1/completions HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body
 
 
 async def read_until(reader: asyncio.StreamReader, end: bytes) -> bytes:
@@ -94,6 +94,27 @@ async def test_a_client_that_hangs_up_stops_the_provider(
         writer.transport.abort()
         await asyncio.wait_for(pause.is_left.wait(), 10)
     assert provider.num_open == 0
+
+
+async def test_a_call_reaches_the_client_slice_by_slice(scripted: Any, config: Config) -> None:
+    pause = Pause()
+    first, *more = ToolCall(0, 0, "id-0", "f"), ToolCall(0, 0, arguments='{"a":'), ToolCall(0, 0, arguments="1}")
+    end = (Stopped(0, "tool_calls"), END[1])
+    _, provider = scripted(STARTED, Reasoning(0, "Hm."), first, more[0], pause, more[1], *end)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    asked = request(
+        "/v1/chat/completions", messages=[{"role": "user", "content": "x"}], tools=tools, stream=True, prompt=None
+    )
+    async with serving(create_app(config, [provider])) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asked)
+        shown = await read_until(reader, b'"function":{"arguments":"{\\"a\\":"}}]}')
+        assert b'"delta":{"reasoning_content":"Hm."}' in shown
+        assert b'"function":{"name":"f","arguments":""}' in shown
+        pause.may_go_on.set()
+        rest = await read_until(reader, b"data: [DONE]")
+        assert b'"finish_reason":"tool_calls"' in rest
+        writer.close()
 
 
 class WatchedEcho(EchoProvider):

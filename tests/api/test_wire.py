@@ -24,6 +24,17 @@ def read(operation: Operation, **values: Any) -> Call:
     return Reader(operation, 8).read(json.dumps(body).encode(), request_id="id-0", caller="someone")
 
 
+def tool(name: str, **values: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **values}}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 NOT_NUMBERS: list[Any] = ["1", True, [], {}, [1]]
 NUMBERS = {
     "temperature": ((0, 2, 1.5), (-0.001, 2.001, 10**400, -(10**400))),
@@ -61,32 +72,87 @@ BAD_ON_BOTH: dict[str, list[Any]] = {
     "metadata": [1, [], "x"],
     "models": ["m", [1], [""]],
     "routing": ["cheap", 1],
+    "include_route": [1, "yes"],
     "provider": [1, [], True],
-    "data": [1, True, [1]],
+    "data": [
+        *(1, True, [1], [None], "", "x", "data:", "file:///etc/passwd", "ftp://a/b.png", "http://", "https:///x", {}),
+        *({"url": None}, {"url": 1}, [{"url": "x"}], {"image_url": {}}, {"image_url": {"url": "javascript:1"}}),
+        *("data:image/png;base64,", "data:image/png;base64,A", "data:image/png;base64,AA=", "data:image/png,AAAA"),
+        *("data:image/png;base64,AA AA", "data:image/png;base64,AAAA\n", "data:image/png;base64,=AAA", "http://a b"),
+        *("data:image/svg+xml;base64,AAAA", "data:text/html;base64,AAAA", "data:image/png;base64,ÄAAA", "http://a\n"),
+        *(
+            "data:image/png;base64,-_-_",
+            "data:image/png;charset=x;base64,AAAA",
+            ["http://a"] * 65,
+            "http://" + "a" * 9000,
+        ),
+    ],
     "content_filter": ["all", True, 1],
     "response_format": ["json", 1, [], {"type": "xml"}, {}, {"type": 1}],
 }
+BAD_ARGUMENTS: list[Any] = [{"name": 1}, {"arguments": 1}, {"arguments": []}, {"arguments": nested(300)}]
+BAD_FUNCTIONS: list[Any] = [
+    *(1, "f", [], None, {}, {"name": None}, {"name": ""}, {"name": "a b"}, {"name": "é"}, {"name": "f\n"}, {"name": 1}),
+    *({"name": "x" * 129}, {"name": "f", "description": 1}, {"name": "f", "strict": "yes"}, {"name": "f", "strict": 1}),
+    *({"name": "f", "parameters": value} for value in (1, "x", [], True, {"type": "string"}, {"type": ["string"]})),
+    *({"name": "f", "parameters": {"properties": value}} for value in (1, [], "x", {"a": 1}, {"a": None}, {"a": []})),
+    *({"name": "f", "parameters": {"required": value}} for value in (1, "a", {}, [1], [None], True)),
+    *({"name": "f", "parameters": value} for value in ({"type": {}}, nested(300))),
+]
 BAD_IN_CHAT: dict[str, list[Any]] = {
     "messages": [
         *(*NOT_NUMBERS, "hi", [[]], [{"role": "king", "content": "x"}], [{"content": "x"}]),
         *([{"role": "user"}], [{"role": "user", "content": None}], [{"role": "user", "content": 1}]),
         *([{"role": "user", "content": []}], [{"role": "user", "content": ["x"]}]),
         *([{"role": "user", "content": [{"type": "text"}]}], [{"role": [], "content": "x"}]),
-        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}],
+        *(
+            [{"role": "user", "content": [{"type": "image_url", "image_url": url}]}]
+            for url in ({"url": "data:"}, 1, {})
+        ),
+        *([{"role": "user", "content": [{"type": kind, kind: {}}]}] for kind in ("input_audio", "file", "video_url")),
+        *([{"role": "assistant", "tool_calls": [{"function": {"name": "f", **more}}]}] for more in BAD_ARGUMENTS),
+        *(
+            [{"role": "assistant", "tool_calls": [{"function": {"name": "f"}, **m}]}]
+            for m in ({"id": 1}, {"type": "x"})
+        ),
+        *(
+            [{"role": "assistant", "function_call": value}]
+            for value in (1, {}, {"name": 1}, {"name": "f", "arguments": 1})
+        ),
+        *([{"role": "assistant", "content": "x", key: 1}] for key in ("refusal", "reasoning_content", "tool_call_id")),
         *([{"role": "assistant"}], [{"role": "assistant", "content": None, "tool_calls": []}]),
         *([{"role": "assistant", "tool_calls": [{"function": 1}]}], [{"role": "user", "content": "x", "name": 1}]),
     ],
     "logprobs": [0, 1, "true"],
     "top_logprobs": [-1, 21, 0.5, "1", True],
-    "chat_template_kwargs": [1, [], {"messages": 1}, {"__class__": 1}, {"a b": 1}],
+    "chat_template_kwargs": [
+        *(1, [], {"messages": 1}, {"tools": []}, {"documents": []}, {"__class__": 1}, {"a b": 1}, nested(300)),
+    ],
     "continue_final_message": [1, "x"],
     "add_generation_prompt": [1, "x"],
     "reasoning_effort": ["max", 1],
-    "tools": [1, {}, [1], "x"],
-    "tool_choice": ["maybe", 1, []],
-    "parallel_tool_calls": [1, "x"],
-    "functions": [1, [1]],
-    "function_call": ["required", 1],
+    "include_reasoning": [0, 1, "true", [], {}],
+    "documents": [1, "x", {}, [1], [None], [[]], [nested(300)], ["x"] * 1025],
+    "tools": [
+        *(1, {}, "x", True, [1], ["f"], [None], [{}], [{"type": "function"}], [{"function": {"name": "f"}}]),
+        *([{"type": kind, "function": {"name": "f"}}] for kind in ("web_search", "custom", "", 1, [], None)),
+        *([{"type": "function", "function": function}] for function in BAD_FUNCTIONS),
+        *([{"type": "function", "name": "f"}], [tool("f"), tool("g"), tool("f")], [tool(f"f{n}") for n in range(513)]),
+    ],
+    "tool_choice": [
+        *("maybe", "any", "", 1, [], True, {}, {"type": "auto"}, {"type": "function"}, {"type": ["function"]}),
+        *(
+            {"type": "function", "function": value}
+            for value in (1, "f", {}, {"name": 1}, {"name": ""}, {"name": "a b"})
+        ),
+        *({"type": "function", "name": value} for value in (1, None, "", "a b")),
+        *({"type": "allowed_tools"}, {"type": "allowed_tools", "allowed_tools": 1}),
+        *({"type": "allowed_tools", "mode": mode, "tools": [tool("f")]} for mode in ("none", 1, None)),
+        *({"type": "allowed_tools", "mode": "auto", "tools": tools} for tools in (1, [], [1], [{}], [tool("a b")])),
+    ],
+    "parallel_tool_calls": [1, "x", [], {}],
+    "functions": [1, {}, "x", True, [1], [[]], [tool("f")], *([function] for function in BAD_FUNCTIONS)],
+    "function_call": ["required", "", 1, [], True, {}, {"name": 1}, {"name": ""}, {"name": "a b"}, tool("f")],
     "modalities": ["text", [1]],
 }
 BAD_IN_COMPLETIONS: dict[str, list[Any]] = {
@@ -193,17 +259,7 @@ def test_what_is_required_is_missed(operation: Operation) -> None:
 GAPS: dict[str, Any] = {
     "metadata": {"a": "b"},
     "service_tier": "priority",
-    "data": ["data:image/png;base64,AA=="],
-    "provider": "openrouter",
-    "models": ["other"],
-    "routing": "price",
     "store": True,
-    "reasoning_effort": "high",
-    "tools": [{"type": "function"}],
-    "tool_choice": "required",
-    "parallel_tool_calls": True,
-    "functions": [{"name": "f"}],
-    "function_call": {"name": "f"},
     "modalities": ["audio"],
     "suffix": "end",
 }
@@ -448,7 +504,7 @@ def test_messages_name_the_place() -> None:
         )
     assert caught.value.param == "messages[1].content[0].text"
     with pytest.raises(UnsupportedParameter) as unsupported:
-        read(CHAT, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
+        read(CHAT, messages=[{"role": "user", "content": [{"type": "input_audio"}]}])
     assert unsupported.value.param == "messages[0].content[0].type"
 
 

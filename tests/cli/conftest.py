@@ -1,16 +1,26 @@
-"""A live server for the commands that ask one: the API as a process of its own, with the echo behind it."""
+"""Servers for the commands that ask one: the API as a process of its own with the echo behind it, or a script."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "providers"))
+
+from scripted_server import Said, ScriptedServer
+from scripted_upstream import ScriptedUpstream, serving
+
+from hodios.cli.main import main
 from hodios.config import Config, environment
 
 KEY = "sk-test-cli"
@@ -43,3 +53,46 @@ def asking(echo_server: Config, hodios_home: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HODIOS_PORT", str(echo_server.port))
     monkeypatch.setenv("HODIOS_ADMIN_KEY", KEY)
     return echo_server
+
+
+@pytest.fixture
+def scripted(hodios_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """In a thread of its own; the environment's commands ask it."""
+    server = ScriptedServer(ScriptedUpstream())
+    server.upstream.script = server.answer
+    loop = asyncio.new_event_loop()
+    is_up, ends = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(server.upstream):
+            is_up.set()
+            await ends.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    is_up.wait()
+    monkeypatch.setenv("HODIOS_PORT", server.upstream.url.rpartition(":")[2])
+    yield server
+    loop.call_soon_threadsafe(ends.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
+    """`chat("--tools", …, stdin="…")` runs the command in this process."""
+    paths, modules = sys.path[:], set(sys.modules)
+
+    def run(*arguments: str | Path, stdin: str = "") -> Said:
+        monkeypatch.setattr(sys, "argv", ["hodios", "chat", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Said(int(ended.value.code or 0), said.out, said.err)
+
+    monkeypatch.setattr(sys, "path", paths)
+    yield run
+    for name in set(sys.modules) - modules:
+        if name.startswith(("_loaded_", "my_")):
+            del sys.modules[name]

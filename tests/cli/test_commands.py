@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import pty
 import re
-import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from terminal import Terminal
 
 from hodios.cli.main import main
 from hodios.config import Config
@@ -129,7 +127,30 @@ def test_models_lists_what_is_installed(asking: Config, hodios_home: Path) -> No
 
 def test_models_knows_the_starter_model(starter_model_path: Path, cache_home: Path) -> None:
     result = run("models", env={"HODIOS_HOME": str(cache_home), "HODIOS_PORT": "1"})
-    assert re.search(rf"^{STARTER_ID} +Q4_1 +98\.4 MB +8192 +no", result.stdout, re.MULTILINE)
+    assert re.search(rf"^{STARTER_ID} +Q4_1 +98\.4 MB +8192 +0 +0 +no", result.stdout, re.MULTILINE)
+
+
+def test_models_shows_offers_and_their_prices(hodios_home: Path) -> None:
+    alone = {"HODIOS_PORT": "1"}
+    assert "novita" not in run("models", env=alone).stdout
+    offered = run("models", env=alone | {"NOVITA_API_KEY": "sk-test"}).stdout
+    hermes = "NousResearch/Hermes-2-Pro-Llama-3-8B +novita +nousresearch/hermes-2-pro-llama-3-8b +131072"
+    assert re.search(rf"^{hermes} +- +0.39 +0.39 +2024-11-15 +yes", offered, re.MULTILINE)
+    assert "SmolLM2" not in offered
+    everything = run("models", "--all", env=alone).stdout
+    assert re.search(rf"^{hermes} .* no: NOVITA_API_KEY holds no key", everything, re.MULTILINE)
+    assert re.search(r"^HuggingFaceTB/SmolLM2-135M-Instruct .* no: it can be pulled", everything, re.MULTILINE)
+    prices = '{"novita": {"prices": {"*": {"prompt": "0.14"}}}}'
+    assert " 0.14 " in run("models", "--all", env=alone | {"HODIOS_PROVIDERS": prices}).stdout
+
+
+def test_models_tells_of_a_bad_file_in_the_catalog(hodios_home: Path) -> None:
+    folder = hodios_home / "catalog" / "models"
+    folder.mkdir(parents=True)
+    (folder / "x.toml").write_text("id = 1")
+    result = run("models", env={"HODIOS_PORT": "1"})
+    assert result.returncode == 0
+    assert "x.toml" in result.stderr
 
 
 def test_pull_installs_a_file(hodios_home: Path, tmp_path: Path) -> None:
@@ -168,39 +189,6 @@ def test_the_entry_point_exits_as_promised(
     assert "neither a file nor a model of a hub" in capsys.readouterr().err
 
 
-class Terminal:
-    """A conversation through a pseudo-terminal."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hodios.cli.main", "chat", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env={**os.environ, "TERM": "dumb"},
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def until(self, pattern: str) -> str:
-        """Read until `pattern` is there; what came so far, which is then forgotten."""
-        while not re.search(pattern, self.seen):
-            assert select.select([self.master], [], [], 60)[0], f"{pattern} does not come after {self.seen!r}"
-            self.seen += os.read(self.master, 65536).decode(errors="replace")
-        seen, self.seen = self.seen, ""
-        return seen
-
-    def end(self) -> int:
-        code = self.process.wait()
-        os.close(self.master)
-        return code
-
-
 def test_a_conversation(asking: Config, hodios_home: Path) -> None:
     terminal = Terminal()
     terminal.until(r"/help for commands[\s\S]*> ")
@@ -228,10 +216,7 @@ def test_interrupting_at_the_prompt_stays_and_the_end_of_input_leaves(asking: Co
     terminal.until(r"Ctrl-D to leave[\s\S]*> ")
     terminal.type("half a thought")
     terminal.until("half a thought")
-    # A signal between readline's check and its wait is noticed at the next one only.
-    while not select.select([terminal.master], [], [], 0.5)[0]:
-        os.kill(terminal.process.pid, signal.SIGINT)
-    terminal.until(r"> ")
+    terminal.interrupt(r"> ")
     terminal.type("\x04")
     assert terminal.end() == 0
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from hodios.cli.serve import bind, children, chosen, example
+from hodios.cli.announcement import example
+from hodios.cli.serve import bind, children, chosen
 from hodios.config import Config
 from hodios.errors import ConfigError, SetupError
 from hodios.providers.prepared import Prepared
@@ -166,9 +167,9 @@ def test_loopback_can_be_bound(tmp_path: Path, host: str) -> None:
 
 def test_models_are_chosen_by_any_of_their_names(cache_home: Path, starter_model_path: Path) -> None:
     names = ("smollm2-135m-instruct", STARTER_ID.upper())
-    assert [model.id for model in chosen(Config(home=cache_home, models=names))] == [STARTER_ID]
+    assert [model.id for model in chosen(Config(home=cache_home, models=names), [])] == [STARTER_ID]
     with pytest.raises(ConfigError, match=f"'other' is not installed \\(there: .*{STARTER_ID}"):
-        chosen(Config(home=cache_home, models=("other",)))
+        chosen(Config(home=cache_home, models=("other",)), [])
 
 
 def prepared(name: str, folder: Path) -> Prepared:
@@ -190,10 +191,9 @@ def test_engines_do_not_get_the_key_and_the_api_comes_last(tmp_path: Path) -> No
         assert api.stage > max(child.stage for child in engines)
 
 
-def test_the_curl_line_survives_a_shell(tmp_path: Path) -> None:
+def test_the_curl_line_survives_a_shell() -> None:
     key = "it's-a-$key`x`"
-    config = Config(home=tmp_path, admin_key=key, models=("a/it's",))
-    line = example(config, "http://h").replace("curl ", "printf '%s\\n' ", 1)
+    line = example("a/it's", "http://h", key).replace("curl ", "printf '%s\\n' ", 1)
     words = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout.splitlines()
     assert words[2] == f"Authorization: Bearer {key}"
     assert json.loads(words[-1])["model"] == "a/it's"

@@ -1,0 +1,139 @@
+"""`GET generation?id=`: past requests, each with what it cost and how it found its answer. Keeps the newest in memory.
+
+A request is shown to whoever made it, and to the operator; to anybody else it does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Struct
+
+from hodios.api.auth import ADMIN
+from hodios.api.exchange import Exchange, error_fields
+from hodios.api.explanation import cost_number, milliseconds, route_of
+from hodios.errors import HodiosError, MissingParameter, NotFound
+from hodios.events import Usage
+from hodios.money import cost_of
+from hodios.types import FinishReason, Request, Route
+
+
+class Generated(Struct, kw_only=True):
+    """One past request. The router tells of it first, then whoever has answered."""
+
+    id: str
+    caller: str
+    wanted: str
+    """The model as the client named it."""
+    created_s: float
+    route: Route
+    usage: Usage | None
+    error: HodiosError | None
+    request_id: str = ""
+    is_streamed: bool = False
+    finish_reasons: tuple[FinishReason, ...] = ()
+    latency_s: float | None = None
+    first_token_s: float | None = None
+
+
+class Generations:
+    """The newest `most_kept` requests that somebody was asked for, and their route. `clock` gives Unix seconds."""
+
+    def __init__(self, most_kept: int, *, clock: Callable[[], float] = time.time) -> None:
+        self._most_kept = most_kept
+        self._clock = clock
+        self._all: dict[str, Generated] = {}
+        self._by_request_id: dict[tuple[str, str], str] = {}
+
+    def record(self, request: Request, route: Route, usage: Usage | None, error: HodiosError | None) -> None:
+        """As `router.Record`."""
+        if not self._most_kept:
+            return
+        self._all[request.id] = Generated(
+            id=request.id,
+            caller=request.caller,
+            wanted=request.model,
+            created_s=self._clock(),
+            route=route,
+            usage=usage,
+            error=error,
+        )
+        if len(self._all) > self._most_kept:
+            oldest = self._all.pop(next(iter(self._all)))
+            key = (oldest.caller, oldest.request_id)
+            if self._by_request_id.get(key) == oldest.id:
+                del self._by_request_id[key]
+
+    def complete(
+        self,
+        answer_id: str,
+        exchange: Exchange,
+        *,
+        created_s: float,
+        is_streamed: bool,
+        finish_reasons: tuple[FinishReason, ...],
+    ) -> None:
+        """What only whoever answered knows."""
+        generated = self._all.get(answer_id)
+        if generated is None:
+            return
+        generated.request_id = exchange.request_id
+        generated.created_s = created_s
+        generated.is_streamed = is_streamed
+        generated.finish_reasons = finish_reasons
+        generated.latency_s = exchange.elapsed_s()
+        generated.first_token_s = exchange.first_token_s
+        self._by_request_id[generated.caller, generated.request_id] = generated.id
+
+    async def one(self, exchange: Exchange) -> None:
+        """The handler. Raises NotFound."""
+        name = exchange.query("id")
+        if not name:
+            raise MissingParameter("id: is missing; accepted: the id of an answer, or its x-request-id", param="id")
+        answer_id = self._by_request_id.get((exchange.caller, name), name)
+        generated = self._all.get(answer_id)
+        if generated is None or exchange.caller not in (generated.caller, ADMIN):
+            raise NotFound(
+                f"id: {name[:100]!r} is none of the last {self._most_kept} requests made with this key", param="id"
+            )
+        await exchange.answer_json({"data": _fields(generated)})
+
+
+def _fields(generated: Generated) -> dict[str, Any]:
+    """In OpenRouter's fields, and more."""
+    route, usage = generated.route, generated.usage
+    last = route.attempts[-1] if route.attempts else None
+    shown = [attempt for attempt in route.attempts if attempt.first_token_s is not None]
+    num_prompt = usage.prompt_tokens if usage else max((attempt.prompt_tokens for attempt in shown), default=0)
+    num_completion = usage.completion_tokens if usage else sum(attempt.completion_tokens for attempt in shown)
+    cost = cost_number(cost_of(route.attempts))
+    latency_ms, first_ms = milliseconds(generated.latency_s), milliseconds(generated.first_token_s)
+    return {
+        "id": generated.id,
+        "request_id": generated.request_id,
+        "model": last.model if last else generated.wanted,
+        "requested_model": generated.wanted,
+        "provider_name": last.provider if last else None,
+        "created_at": datetime.fromtimestamp(generated.created_s, UTC).isoformat(timespec="milliseconds"),
+        "streamed": generated.is_streamed,
+        "cancelled": usage is None and generated.error is None,
+        "finish_reason": generated.finish_reasons[0] if generated.finish_reasons else None,
+        "finish_reasons": list(generated.finish_reasons),
+        "error": error_fields(generated.error) if generated.error else None,
+        "tokens_prompt": num_prompt,
+        "tokens_completion": num_completion,
+        "native_tokens_prompt": num_prompt,
+        "native_tokens_completion": num_completion,
+        "native_tokens_reasoning": usage.reasoning_tokens if usage else None,
+        "native_tokens_cached": usage.cached_tokens if usage else None,
+        "total_cost": cost,
+        "usage": cost,
+        "latency": latency_ms,
+        "time_to_first_token": first_ms,
+        "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
+        "queue_time": milliseconds(usage.queue_s) if usage else None,
+        "route": route_of(route),
+    }
