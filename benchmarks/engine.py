@@ -48,8 +48,7 @@ def main(arguments: list[str]) -> int:
     found = figures.results(samples, ratios())
     print("\n" + "\n".join(figures.result_lines(found)))
     if options.write:
-        section = "engine-full" if options.full else "engine"
-        document = figures.replace_section(DOCUMENT.read_text(encoding="utf-8"), section, report)
+        document = figures.replace_section(DOCUMENT.read_text(encoding="utf-8"), f"Engine on {cpu_model()}", report)
         DOCUMENT.write_text(document, encoding="utf-8")
     return 0
 

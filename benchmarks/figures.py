@@ -7,7 +7,7 @@ from statistics import median
 
 from msgspec import Struct
 
-BEGIN = "<!-- {section}: written by `python -m benchmarks.engine --write` -->"
+BEGIN = "<!-- {section}: written by `python -m {by} --write` -->"
 END = "<!-- end of {section} -->"
 
 
@@ -115,9 +115,13 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
-def replace_section(document: str, section: str, lines: Iterable[str]) -> str:
-    """The document with other lines between the section's markers. Raises ValueError without these."""
-    begin, end = BEGIN.format(section=section), END.format(section=section)
+def replace_section(document: str, section: str, lines: Iterable[str], *, by: str = "benchmarks.engine") -> str:
+    """The document with other lines between the section's markers, which are added at its end if there are none.
+
+    Raises ValueError where they are not in order."""
+    begin, end = BEGIN.format(section=section, by=by), END.format(section=section)
+    if begin not in document and end not in document:
+        document = f"{document.rstrip()}\n\n## {section}\n\n{begin}\n{end}\n"
     if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
         raise ValueError(f"the document must hold once, and in this order: {begin} and {end}")
     head, _, rest = document.partition(begin)

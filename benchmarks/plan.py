@@ -75,7 +75,7 @@ def measurements(vocab_size: int, texts: Mapping[str, Prompt], *, is_quick: bool
         _prefill("prefill", EVERYBODY, sizes.num_prefill, sizes.prefill_length, vocab_size),
         _prefill("prefill-2048", (OURS, LLAMACPP, BEST, VLLM), 1, sizes.long_length, vocab_size),
         *(_streams(count, sizes, corpus) for count in STREAMS),
-        _single("streams-1-plain", "streams-1", (PLAIN,), _decode(1, sizes, corpus)),
+        *(_single(f"streams-{n}-plain", f"streams-{n}", (PLAIN,), _decode(n, sizes, corpus)) for n in (1, 16)),
         *_shared_prefix(sizes, corpus),
         _single(
             "speculation",
@@ -122,7 +122,7 @@ def _shared_prefix(sizes: Sizes, corpus: Prompt) -> list[Measurement]:
 def _json(sizes: Sizes, corpus: Prompt, request: Prompt) -> list[Measurement]:
     asking = [request + text for text in prompts.windows(corpus, sizes.json_streams, 96)]
     return [
-        _single(name, name, (OURS,), Answers(asking, sizes.json_tokens, schema))
+        _single(name, name, (OURS, PLAIN), Answers(asking, sizes.json_tokens, schema))
         for name, schema in (("unconstrained", None), ("json-schema", prompts.people_schema()))
     ]
 
@@ -137,12 +137,14 @@ def ratios() -> list[Ratio]:
     lines += [_against(LLAMACPP, count, "") for count in STREAMS]
     lines += [
         Ratio("streams-1-plain", (PLAIN, "streams-1"), (LLAMACPP, "streams-1")),
+        Ratio("streams-16-plain", (PLAIN, "streams-16"), (LLAMACPP, "streams-16")),
         Ratio("prefill-2048", (OURS, "prefill-2048"), (LLAMACPP, "prefill-2048")),
         Ratio("exact-prefill", (EXACT, "prefill"), (LLAMACPP, "prefill"), _PREFILL_TARGETS[EXACT]),
         Ratio("exact-streams-16", (EXACT, "streams-16"), (LLAMACPP, "streams-16"), 2.3),
         Ratio("shared-prefix-ttft", (OURS, "ttft-cached"), (OURS, "ttft-uncached"), 5.0, is_time=True),
         Ratio("speculation", (OURS, "copying"), (PLAIN, "copying"), 1.5),
-        Ratio("json-schema", (OURS, "json-schema"), (OURS, "unconstrained"), 0.9),
+        Ratio("json-schema", (PLAIN, "json-schema"), (PLAIN, "unconstrained"), 0.9),
+        Ratio("json-schema-speculating", (OURS, "json-schema"), (OURS, "unconstrained")),
         Ratio("step-efficiency", (OURS, "step-efficiency"), None, 0.85),
         Ratio("best-prefill", (OURS, "prefill"), (BEST, "prefill"), _PREFILL_TARGETS[BEST]),
         _against(BEST, 16, "best-"),

@@ -64,6 +64,10 @@ class Process:
                     pipe.close()
 
     @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
     def is_running(self) -> bool:
         return self._child.poll() is None
 

@@ -54,21 +54,25 @@ def package_name(requirement: str) -> str:
 
 
 def start(name: str, python: Path, folder: Path, threads: int, log_path: Path, env: dict[str, str]) -> Peer:
-    """It binds its threads to the first cores."""
+    own = variables(python, threads, env.get("PATH", "")) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    return Peer(name, python, DRIVER, [str(folder)], log_path, env | own)
+
+
+def variables(python: Path, threads: int, path: str) -> dict[str, str]:
+    """What it wants in its environment; `path` is the PATH of others. It binds its threads to the first cores. Raises
+    BenchmarkError."""
     openmp = next((python.parent.parent / "lib").rglob("libiomp5.so"), None)
     if openmp is None:
         raise BenchmarkError(f"{python.parent.parent} holds no libiomp5.so; remove the folder to have it made anew")
-    own = {
+    return {
         "LD_PRELOAD": str(openmp),
         "VLLM_CPU_KVCACHE_SPACE": "2",
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CACHE_ROOT": str(python.parent.parent / "cache"),
         "HF_HUB_OFFLINE": "1",
-        "PATH": f"{python.parent}:{env.get('PATH', '')}",
+        "PATH": f"{python.parent}:{path}",
     }
-    return Peer(name, python, DRIVER, [str(folder)], log_path, env | own)
 
 
 def _pip(python: Path, env: dict[str, str], arguments: list[str]) -> None:

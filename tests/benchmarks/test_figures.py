@@ -68,7 +68,8 @@ def test_the_table_has_medians_and_a_dash_where_nothing_was_measured() -> None:
 
 def document(*sections: str) -> str:
     marked = (
-        f"{figures.BEGIN.format(section=name)}\nold {name}\n{figures.END.format(section=name)}" for name in sections
+        f"{figures.BEGIN.format(section=name, by='benchmarks.engine')}\nold {name}\n{figures.END.format(section=name)}"
+        for name in sections
     )
     return "# Title\n\n" + "\n\ntext\n\n".join(marked) + "\n\nend\n"
 
@@ -83,7 +84,16 @@ def test_only_the_named_section_is_replaced_and_twice_is_as_good_as_once() -> No
     assert figures.replace_section(once, "engine", ["new"]) == once
 
 
-@pytest.mark.parametrize("text", ["", document("engine") * 2, document("other")])
-def test_a_document_without_its_markers_is_refused(text: str) -> None:
+def test_a_new_section_comes_last() -> None:
+    text = figures.replace_section(document("other"), "engine", ["new"])
+    assert text.startswith(document("other").rstrip())
+    assert "\n## engine\n" in text
+    assert figures.replace_section(text, "engine", ["newer"]) == text.replace("\nnew\n", "\nnewer\n")
+
+
+@pytest.mark.parametrize(
+    "text", [document("engine") * 2, figures.BEGIN.format(section="engine", by="benchmarks.engine")]
+)
+def test_a_document_with_other_markers_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must hold once"):
         figures.replace_section(text, "engine", ["new"])

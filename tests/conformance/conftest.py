@@ -6,13 +6,18 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from live_server import LiveServer, run_apart
+from live_server import LiveServer, run_apart, start
 
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "providers"))
+
+from remote_server import RemoteServer, settings_for
+from sensible_model import answer
+from upstream_thread import upstream_in_thread
 
 OPENAI_MAJOR = "6"
 """The last one that Debian's Node.js runs."""
@@ -63,3 +68,27 @@ def node_folder(repository: Path, node: str, program: Callable[[str, str], str])
 def terse_server(start_server: Callable[..., LiveServer]) -> LiveServer:
     """For programs that set no limit: the little model sometimes rambles on for as long as it may."""
     return start_server(HODIOS_CONTEXT_LENGTH="640")
+
+
+@pytest.fixture(scope="session")
+def remote_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteServer]:
+    """A server whose models all come from a scripted upstream, in several degrees of knowing things."""
+    folder = tmp_path_factory.mktemp("remote")
+    with upstream_in_thread(answer) as upstream:
+        server = start(folder, folder / "log.txt", **settings_for(upstream.url))
+        try:
+            yield RemoteServer(server, upstream)
+        finally:
+            assert server.stop() == 0, server.told()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A class may say which of the tests that it inherits cannot be run, and why: `left_out`."""
+
+    def is_left_out(item: pytest.Item) -> bool:
+        return item.name.partition("[")[0] in getattr(getattr(item, "cls", None), "left_out", ())
+
+    left_out = [item for item in items if is_left_out(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not is_left_out(item)]

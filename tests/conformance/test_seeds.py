@@ -117,9 +117,8 @@ def test_program(run: Run, outcomes: dict[Run, Outcome]) -> None:
             assert json.loads(out) == answer
         else:
             assert out.encode() == answered.body
-    if run.seed == "apipie.sh":
-        assert [warning["param"] for warning in json.loads(out)["warnings"]] == ["provider"]
-        assert answered.headers["x-hodios-ignored"] == "provider"
+    # APIpie's page asks for a provider, which is a wish: who has answered stands in the answer.
+    assert "x-hodios-ignored" not in answered.headers
 
 
 def streamed_output(run: Run, chunks: list[dict[str, Any]], answered: Answered) -> str:
@@ -144,7 +143,7 @@ def check_answer(answer: dict[str, Any]) -> None:
     assert list(choice)[:3] == ["index", "message", "logprobs"]
     assert choice["index"] == 0
     assert choice["message"]["role"] == "assistant"
-    assert len(choice["message"]["content"].split()) > 1
+    assert choice["message"]["content"].strip()
     assert choice["finish_reason"] in ("stop", "length")
     assert choice["content_filter_results"] == NO_FILTER
     usage = answer["usage"]

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from hodios.engine.grammar import GrammarCompiler, GrammarFailure
 from hodios.engine.sampler import Draw, Sampler
 from hodios.errors import InvalidRequest
-from hodios.types import Grammar, Sampling
+from hodios.types import Grammar, GrammarPart, Sampling
 
 SIZE = 300
 """More than the tokenizer has: the rest is padding of the model's head."""
@@ -212,7 +212,7 @@ def test_matchers_of_one_grammar_do_not_know_each_other(compiler, tokenizer):
         (Grammar("regex", "(("), "unclosed group"),
         (Grammar("regex", "(?=a)b"), "look-ahead"),
         (Grammar("lark", "start: foo"), 'unknown name: "foo"'),
-        (Grammar("lark", ""), "Empty grammar"),
+        (Grammar("lark", ""), "no start rule"),
         (Grammar("lark", "start: start"), "cannot be honoured"),
         (Grammar("json_schema", '{"type": "objekt"}'), "objekt"),
         (Grammar("json_schema", '{"properties": {"a": {"not": {}}}}'), "not"),
@@ -232,6 +232,82 @@ def test_what_cannot_be_honoured_is_refused_with_the_reason(compiler, grammar, s
         compiler.compile(grammar)
     assert raised.value.param == "response_format"
     assert len(raised.value.message) < 700
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"a": {"items": {"pattern": "(("}}}}, "#/properties/a/items/pattern: regex parse error"),
+        ({"items": {"type": "integer", "minimum": 0.2, "maximum": 0.4}, "type": "array", "minItems": 1}, "#/items"),
+        (
+            {"$defs": {"b/c": {"minLength": 3, "maxLength": 2, "type": "string"}}, "$ref": "#/$defs/b~1c"},
+            "#/$defs/b~1c/minLength",
+        ),
+        ({"anyOf": [{"allOf": [{"type": "null"}, {"type": "string"}]}]}, "#/anyOf/0/allOf"),
+        ({"prefixItems": [{"const": "x", "type": "integer"}], "type": "array", "minItems": 1}, "#/prefixItems/0/const"),
+        ({"items": {"patternProperties": {"^a": {}, "b$": {}}}}, "#/items/patternProperties"),
+        ({"properties": {"a": {"items": {"multipleOf": 1000003}}}}, "#/properties/a/items/multipleOf"),
+        ({"properties": {"a": {"not": {}}, "b": {"if": {}, "then": {}}}}, "#/properties/b/if"),
+    ],
+)
+def test_the_keyword_to_blame_is_named_with_its_place(compiler, schema, place):
+    with pytest.raises(InvalidRequest, match=re.escape(place)):
+        compiler.compile(Grammar("json_schema", json.dumps(schema)))
+
+
+def test_the_part_to_blame_is_named(compiler):
+    good = GrammarPart("good", Grammar("json_schema", '{"type": "null"}'), "tools[0]")
+    for bad in (
+        Grammar("json_schema", '{"not": {}}'),
+        Grammar("json_schema", '{"pattern": "(("}'),
+        Grammar("regex", "(("),
+    ):
+        grammar = Grammar("lark", "start: @good | @bad", (good, GrammarPart("bad", bad, "tools[1]")))
+        with pytest.raises(InvalidRequest, match=r"^tools\[1\]: ") as raised:
+            compiler.compile(grammar)
+        assert raised.value.param == "tools[1]"
+
+
+def test_the_parts_of_a_grammar_are_followed(compiler, tokenizer, ends):
+    parts = (
+        GrammarPart("number", Grammar("json_schema", '{"type": "integer"}'), ""),
+        GrammarPart("word", Grammar("regex", "[a-c]+"), ""),
+        GrammarPart("other", Grammar("lark", 'start: "x"'), ""),
+        GrammarPart("object", Grammar("json_object"), ""),
+    )
+    grammar = Grammar("lark", 'start: @number "/" @word "/" @other "/" @object', parts)
+    assert matches(compiler, tokenizer, grammar, '12/abba/x/{"a": 1}', ends[0])
+    assert not matches(compiler, tokenizer, grammar, "12/abba/x/[]", ends[0])
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"properties": {"a": {"type": "string"}}}, '{"\\u0061": 1}'),
+        ({"x-guidance": {"lenient": True}, "type": "null"}, '"a"'),
+        ({"prefixItems": [{"type": "null"}], "additionalItems": False}, "[1]"),
+        ({"$id": "urn:a", "$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "null"}}}, "1"),
+        ({"minProperties": 1, "maxProperties": 1}, '{"a": 1, "b": 2}'),
+    ],
+)
+def test_what_a_lenient_reader_would_let_pass_is_not_allowed(compiler, tokenizer, ends, schema, text):
+    assert not matches(compiler, tokenizer, Grammar("json_schema", json.dumps(schema)), text, ends[0])
+
+
+UNION = {
+    "oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}],
+    "discriminator": {"propertyName": "kind"},
+    "$defs": {
+        "Cat": {"properties": {"kind": {"const": "cat"}}, "required": ["kind"], "type": "object"},
+        "Dog": {"properties": {"kind": {"const": "dog"}, "of": {"$ref": "#"}}, "required": ["kind"], "type": "object"},
+    },
+}
+
+
+def test_tagged_unions_and_references_to_the_root_are_followed(compiler, tokenizer, ends):
+    grammar = Grammar("json_schema", json.dumps(UNION))
+    assert matches(compiler, tokenizer, grammar, '{"kind": "dog", "of": {"kind": "cat"}}', ends[0])
+    assert not matches(compiler, tokenizer, grammar, '{"kind": "dog", "of": {"kind": "cow"}}', ends[0])
 
 
 @pytest.mark.parametrize(
@@ -347,3 +423,47 @@ def test_the_starter_models_own_tokens_follow_a_schema(starter_compiler):
     forced = compiler.compile(Grammar("regex", "the quick brown (fox|dog)")).forced_tokens()
     assert "the quick brown".startswith(tokenizer.decode(forced))
     assert len(forced) >= 2
+
+
+def test_what_was_compiled_last_is_kept_within_bounds(tokenizer, ends):
+    compiler = GrammarCompiler(tokenizer.to_str(), vocab_size=SIZE, eos_ids=ends)
+    large = [Grammar("json_schema", json.dumps({"const": f"{i}" + "x" * 100_000})) for i in range(12)]
+    for grammar in large:
+        compiler.compile(grammar)
+    kept = compiler.kept
+    assert large[-1] in kept
+    assert large[0] not in kept
+    assert sum(len(grammar.source) for grammar in kept) <= 1_000_000
+
+
+@pytest.fixture(scope="module")
+def tagged(tokenizer) -> tuple[Tokenizer, GrammarCompiler]:
+    """A vocabulary with a control token and a tag that is text."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.add_special_tokens([AddedToken("<stop>", special=True)])
+    copy.add_tokens([AddedToken("<tag>", special=False, normalized=False)])
+    return copy, GrammarCompiler(copy.to_str(), vocab_size=SIZE, eos_ids=[copy.token_to_id("<end>")])
+
+
+@pytest.mark.parametrize("text", ["a <stop> b", "<stop>", "<<stop>", "<stop><stop>", "<tag><stop>"])
+def test_forced_text_that_spells_a_control_token_is_text(tagged, text):
+    tokenizer, compiler = tagged
+    for grammar in (Grammar("json_schema", json.dumps({"const": text})), Grammar("lark", f"start: {json.dumps(text)}")):
+        matcher = compiler.compile(grammar)
+        said = []
+        while not matcher.is_finished:
+            forced = matcher.forced_tokens()
+            tokens = allowed_tokens(matcher)
+            assert tokenizer.token_to_id("<stop>") not in [*tokens, *forced]
+            said.append(forced[0] if forced else tokens[0])
+            matcher.accept(said[-1])
+        assert tokenizer.decode(said, skip_special_tokens=False) in (text, json.dumps(text))
+
+
+def test_a_tag_that_is_text_may_be_one_token(tagged):
+    tokenizer, compiler = tagged
+    matcher = compiler.compile(Grammar("regex", "<tag>|<stop>"))
+    assert tokenizer.token_to_id("<tag>") in allowed_tokens(matcher)
+    assert tokenizer.token_to_id("<stop>") not in allowed_tokens(matcher)
+    marker = compiler.compile(Grammar("lark", "start: <stop>"))
+    assert allowed_tokens(marker) == [tokenizer.token_to_id("<stop>")]

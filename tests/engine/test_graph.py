@@ -57,7 +57,7 @@ def load_file(path: Path, *, is_exact: bool, precision: str) -> Runner:
 def chunk(blocks: Sequence[int], start: int, tokens: Sequence[int], num_logits: int | None = None) -> Chunk:
     """Tokens at positions from `start` on, of a sequence on these blocks; all their logits unless told otherwise."""
     wanted = len(tokens) if num_logits is None else num_logits
-    return Chunk(SimpleNamespace(blocks=list(blocks)), start, list(tokens), wanted, len(tokens) > 1)
+    return Chunk(SimpleNamespace(blocks=list(blocks), is_seeded=True), start, list(tokens), wanted, len(tokens) > 1)
 
 
 def run(runner: Runner, *chunks: Chunk, copies: Sequence[tuple[int, int]] = ()) -> list[Logits]:

@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 def measure(runner: Runner, windows: NDArray[np.int32]) -> Measured:
     nll, top = [], []
     for tokens in windows:
-        sequence = SimpleNamespace(blocks=list(range(1, 1 + WINDOW // 32)))
+        sequence = SimpleNamespace(blocks=list(range(1, 1 + WINDOW // 32)), is_seeded=True)
         batch = Batch()
         batch.add(Chunk(sequence, 0, tokens.tolist(), WINDOW, True))
         logits = runner.run(batch)[:-1]

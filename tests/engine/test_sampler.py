@@ -70,13 +70,14 @@ def check_against_oracle(logits, sampling, **state):
         assume(False)
     state["allowed"] = state.pop("grammar", None)
     reached = np.cumsum(wanted)
-    numbers, tokens = [0.0, 1 - 2**-53], [np.flatnonzero(wanted > 1e-12)[0], None]
+    numbers, tokens = [0.0, 1 - 2**-53], [None, None]
     for token in np.flatnonzero(wanted > 1e-5):
         margin = min(4e-6, wanted[token] / 4)
         numbers += [max(reached[token] - wanted[token], 0.0) + margin, reached[token] - margin]
         tokens += [token, token]
     draws = [new_draw(sampling, len(logits), number=number, **state) for number in numbers]
     drawn = tokens_of(np.repeat(logits[None], len(draws), axis=0), draws)
+    assert wanted[: drawn[0]].sum() <= 1e-12
     for got, token in zip(drawn, tokens, strict=True):
         assert wanted[got] > 0
         if token is not None and (wanted[token] > 1e-5):

@@ -309,9 +309,10 @@ async def test_extreme_sampling_does_no_harm(worker: Process) -> None:
 async def test_two_clients_get_only_their_own(worker: Process) -> None:
     """Both count their requests from 1."""
     prompts = [[number, number + 1, number + 2] for number in range(10, 22)]
+    seeded = Sampling(temperature=0.0, seed=1, ignore_eos=True)
     async with client_of(worker) as first, client_of(worker) as second:
-        alone = [await answer(first, prompt, 20) for prompt in prompts]
-        both = [answer(client, prompt, 20) for prompt in prompts for client in (first, second)]
+        alone = [await answer(first, prompt, 20, sampling=seeded) for prompt in prompts]
+        both = [answer(client, prompt, 20, sampling=seeded) for prompt in prompts for client in (first, second)]
         together = await asyncio.gather(*both)
     assert together == [each for each in alone for _ in range(2)]
 

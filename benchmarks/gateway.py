@@ -1,0 +1,183 @@
+"""Measures Hodios as a gateway beside vllm-router, smg, Portkey and LiteLLM: one core for the gateway, one for the load
+and a static upstream, all in the same run, in turns.
+
+Prints a table and the lines `RESULT name ratio`, of which more is better: throughput ours ÷ theirs, time theirs ÷ ours,
+and what has a target of its own as a share of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from benchmarks import figures, gateway_peers, upstream
+from benchmarks import gateway_plan as plan
+from benchmarks.figures import Samples
+from benchmarks.gateway_peers import LOAD_CPU, Gateway, free_port, on_cpu
+from benchmarks.load import Load, Seen
+from benchmarks.processes import BenchmarkError, Process
+from hodios.machine import cpu_model
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CACHE = REPOSITORY / ".cache"
+DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
+MODULE = "benchmarks.gateway"
+
+
+def main(arguments: list[str]) -> int:
+    options = _options(arguments)
+    began_s = time.monotonic()
+    samples = Samples()
+    try:
+        _require_cpus()
+        for name in options.subjects:
+            if name != plan.OURS:
+                gateway_peers.install(name, CACHE / "gateways" / name.lower(), dict(os.environ))
+        with contextlib.ExitStack() as stack:
+            ports = _open_upstream(stack)
+            for is_streamed, port in ports.items():
+                with contextlib.ExitStack() as phase:
+                    names = [name for name in options.subjects if not is_streamed or name in plan.STREAMING]
+                    gateways = [_open(phase, name, port, is_streamed=is_streamed) for name in names]
+                    _rounds(samples, gateways, port, options, is_streamed=is_streamed)
+    except BenchmarkError as error:
+        print(f"The benchmark stopped: {error}", file=sys.stderr)
+        return 1
+    report = _report(samples, options, time.monotonic() - began_s)
+    print("\n".join(report))
+    print("\n" + "\n".join(figures.result_lines(figures.results(samples, plan.ratios()))))
+    if options.write:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        section = f"Gateway on {cpu_model()}"
+        DOCUMENT.write_text(figures.replace_section(text, section, report, by=MODULE), encoding="utf-8")
+    return 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCUMENT.name}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each measurement (default: 3)")
+    parser.add_argument(
+        "--subjects", nargs="+", choices=plan.GATEWAYS, default=plan.GATEWAYS, help="only these gateways"
+    )
+    options = parser.parse_args(arguments)
+    if options.write and set(options.subjects) != set(plan.GATEWAYS):
+        parser.error("--write publishes whole runs only: leave out --subjects")
+    if options.rounds < 1 or options.seconds <= 0:
+        parser.error("--rounds must be at least 1, and --seconds more than 0")
+    return options
+
+
+def _require_cpus() -> None:
+    if not {gateway_peers.GATEWAY_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
+        raise BenchmarkError("it takes processor cores 0 and 1, one for the gateway and one for the load")
+
+
+def _open_upstream(stack: contextlib.ExitStack) -> dict[bool, int]:
+    """The ports on which answers are whole (False) and streamed (True)."""
+    ports = {is_streamed: free_port() for is_streamed in (False, True)}
+    answers = {
+        ports[False]: (upstream.JSON, plan.whole_answer()),
+        ports[True]: (upstream.EVENTS, plan.streamed_answer()),
+    }
+    command = upstream.command(CACHE / "benchmarks" / "upstream", answers)
+    process = Process(on_cpu(LOAD_CPU, command), _log("upstream"), env=dict(os.environ))
+    stack.callback(process.close)
+    for _ in range(100):
+        process.require_running()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{ports[True]}/health"):
+            return ports
+        time.sleep(0.1)
+    raise BenchmarkError(f"the upstream does not come up: {process.last_words()}")
+
+
+def _log(name: str) -> Path:
+    return CACHE / "benchmarks" / f"gateway-{name.lower()}.log"
+
+
+def _open(stack: contextlib.ExitStack, name: str, upstream_port: int, *, is_streamed: bool) -> Gateway:
+    folder = CACHE / "benchmarks" / "gateway-home" if name == plan.OURS else CACHE / "gateways" / name.lower()
+    port = free_port()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("HODIOS_")}
+    launch = gateway_peers.launch(name, folder, upstream_port, port)
+    gateway = Gateway(name, launch, port, _log(name), env, is_streamed=is_streamed)
+    stack.callback(gateway.close)
+    gateway.pause()
+    return gateway
+
+
+def _rounds(
+    samples: Samples, gateways: list[Gateway], direct: int, options: argparse.Namespace, *, is_streamed: bool
+) -> None:
+    """Everybody in each round; who comes first alternates. The first of all answers are not counted."""
+    for number in range(options.rounds + 1):
+        seconds = options.seconds if number else min(options.seconds, 1.0)
+        loads = plan.loads(seconds, is_streamed=is_streamed)
+        turns = gateways if number % 2 == 0 else gateways[::-1]
+        for gateway in (None, *turns):
+            subject = plan.DIRECT if gateway is None else gateway.name
+            for name, load in loads.items():
+                seen = _measured(gateway, load, direct)
+                if number:
+                    plan.note(samples, subject, name, seen)
+                    _tell(
+                        f"round {number}/{options.rounds} {subject}: {name}: {seen.rate:,.0f}/s, {seen.p50_ms:.3g} ms"
+                    )
+            if gateway is not None and number and not is_streamed:
+                samples.add(subject, plan.RESIDENT, gateway.resident_mib())
+
+
+def _measured(gateway: Gateway | None, load: Load, direct: int) -> Seen:
+    """Raises BenchmarkError where an answer is not what it has to be."""
+    if gateway is None:
+        return _run(structs.replace(load, port=direct), "the upstream")
+    gateway.resume()
+    try:
+        return _run(structs.replace(load, port=gateway.port, headers=gateway.headers), gateway.name)
+    finally:
+        gateway.pause()
+
+
+def _run(load: Load, whom: str) -> Seen:
+    command = on_cpu(LOAD_CPU, [sys.executable, "-m", "benchmarks.load", msgspec.json.encode(load).decode()])
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{whom}: {done.stderr.strip()[-500:]}")
+    return msgspec.json.decode(done.stdout, type=Seen)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _report(samples: Samples, options: argparse.Namespace, took_s: float) -> list[str]:
+    table = figures.samples_table(samples, plan.UNITS)
+    plan.judge(samples)
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    versions = ", ".join(package for name, package in gateway_peers.PACKAGES.items() if name in options.subjects)
+    return [
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu_model()}, {os.cpu_count()} CPUs, one for the gateway, one for the load; "
+        f"{options.rounds} rounds of {options.seconds:g} s each in {took_s / 60:.0f} minutes; "
+        f"load average at the end {load}.",
+        "",
+        f"{versions}.",
+        "",
+        *table,
+        "",
+        *figures.results_table(figures.results(samples, plan.ratios())),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""One load on one gateway: connections that send a request, read the answer to its end, and send the next.
+
+A process of its own: `python -m benchmarks.load LOAD`, a `Load` as JSON; prints a `Seen`. Every answer is looked at:
+one that is not 200, or in which a chunk is missing, merged with another or out of place, ends the measurement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httptools
+import msgspec
+import uvloop
+from msgspec import Struct
+
+PATH = "/v1/chat/completions"
+_TEXT = re.compile(rb'"content":\s*"([^"]+)"')
+_PATIENCE_S = 60.0
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    body: str
+    num_connections: int
+    seconds: float
+    texts: Sequence[str] = ()
+    """What the chunks of a streamed answer must say, one by one; empty where it is not streamed."""
+    port: int = 0
+    headers: dict[str, str] = {}
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """Of the answers of one load."""
+
+    num: int
+    rate: float
+    """Answers per second."""
+    p50_ms: float
+    p99_ms: float
+    first_ms: float
+    """Median of the time until the first chunk with text had come whole; 0 where answers are not streamed."""
+
+
+class Failure(Exception):
+    """An answer is not what it has to be."""
+
+
+def problem(status: int, answer: bytes, texts: Sequence[bytes]) -> str:
+    """What is wrong with an answer; "" where nothing is."""
+    if status != 200:
+        return f"status {status}: {answer[:300]!r}"
+    found = _TEXT.findall(answer)
+    if not texts:
+        return "" if len(found) == 1 else f"no chat completion: {answer[:300]!r}"
+    if found == texts:
+        return "" if answer.count(b"data: [DONE]") == 1 else "the stream has no end"
+    place = next((n for n, pair in enumerate(zip(found, texts, strict=False)) if pair[0] != pair[1]), len(found))
+    return f"{len(found)} chunks with text instead of {len(texts)}; the first that differs is number {place}"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least of the sorted `values` that so many of them do not exceed."""
+    return values[max(0, -(-len(values) * round(share * 1000) // 1000) - 1)]
+
+
+def seen(times: Sequence[tuple[float, float]], seconds: float) -> Seen:
+    """From (first text, end) of each answer, in seconds since it was asked for."""
+    ends = sorted(end for _, end in times)
+    firsts = sorted(first for first, _ in times)
+    return Seen(
+        num=len(times),
+        rate=len(times) / seconds,
+        p50_ms=percentile(ends, 0.5) * 1e3,
+        p99_ms=percentile(ends, 0.99) * 1e3,
+        first_ms=percentile(firsts, 0.5) * 1e3,
+    )
+
+
+class _Connection(asyncio.Protocol):
+    """Its parser calls the methods `on_…`."""
+
+    def __init__(self, load: Load, until_s: float, done: asyncio.Future[None]) -> None:
+        headers = {"Host": f"127.0.0.1:{load.port}", "Content-Type": "application/json", **load.headers}
+        body = load.body.encode()
+        lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        self._request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+        self._texts = [text.encode() for text in load.texts]
+        self._until_s = until_s
+        self._done = done
+        self.times: list[tuple[float, float]] = []
+        self.last_s = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        # One for each answer: it does not go on after a chunked one.
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer = bytearray()
+        self._first_s = 0.0
+        self._asked_s = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, data: bytes) -> None:
+        self._answer += data
+        if self._texts and not self._first_s and _TEXT.search(self._answer):
+            self._first_s = time.perf_counter() - self._asked_s
+
+    def on_message_complete(self) -> None:
+        self.last_s = time.perf_counter()
+        self.times.append((self._first_s, self.last_s - self._asked_s))
+        wrong = problem(self._parser.get_status_code(), bytes(self._answer), self._texts)
+        if wrong:
+            self._fail(wrong)
+        elif self.last_s < self._until_s:
+            self._ask()
+        elif not self._done.done():
+            self._done.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._fail("the connection was closed in the middle of an answer")
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _fail(self, what: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(Failure(what))
+
+
+async def run(load: Load) -> Seen:
+    """Raises Failure, OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    began_s = time.perf_counter()
+    connections = []
+    ends = [loop.create_future() for _ in range(load.num_connections)]
+    for done in ends:
+        connection = _Connection(load, began_s + load.seconds, done)
+        connections.append(connection)
+        await loop.create_connection(lambda made=connection: made, "127.0.0.1", load.port)  # type: ignore[misc]
+    try:
+        async with asyncio.timeout(load.seconds + _PATIENCE_S):
+            await asyncio.gather(*ends)
+    finally:
+        for connection in connections:
+            connection.close()
+    times = [time for connection in connections for time in connection.times]
+    return seen(times, max(connection.last_s for connection in connections) - began_s)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        told = uvloop.run(run(msgspec.json.decode(arguments[0], type=Load)))
+    except (Failure, OSError, TimeoutError) as error:
+        print(error or "no answer in time", file=sys.stderr)
+        return 1
+    print(msgspec.json.encode(told).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

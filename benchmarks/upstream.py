@@ -1,0 +1,100 @@
+"""A server that gives the same answer to every chat request: nginx where it is installed, else one of our own.
+
+Ours: `python -m benchmarks.upstream FOLDER PORT…`, with the answers in `FOLDER/PORT`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import httptools
+import uvloop
+
+from benchmarks.gateway_plan import MODEL
+
+MODELS = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "upstream"}]})
+JSON, EVENTS = "application/json", "text/event-stream"
+
+
+def command(folder: Path, answers: dict[int, tuple[str, bytes]]) -> list[str]:
+    """Writes what the server needs into `folder` and returns how to start it. `answers` is port → (type, answer)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for port, (_, answer) in answers.items():
+        (folder / str(port)).write_bytes(answer)
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    if nginx is None:
+        return [sys.executable, "-m", "benchmarks.upstream", str(folder), *map(str, answers)]
+    config = folder / "nginx.conf"
+    config.write_text(nginx_config(folder, {port: kind for port, (kind, _) in answers.items()}))
+    return [nginx, "-e", str(folder / "nginx.log"), "-c", str(config)]
+
+
+def nginx_config(folder: Path, types: dict[int, str]) -> str:
+    """One worker without logs, whose connections are kept for good."""
+    servers = "".join(_nginx_server(folder, port, kind) for port, kind in types.items())
+    paths = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in paths)
+    return (
+        f"daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n"
+        f"http {{\n    access_log off;\n    keepalive_requests 1000000000;\n    keepalive_timeout 1h;\n"
+        f"    tcp_nodelay on;\n    sendfile on;\n    open_file_cache max=16;\n{temporary}{servers}}}\n"
+    )
+
+
+def _nginx_server(folder: Path, port: int, kind: str) -> str:
+    # A file may only be asked for by GET, so that a POST is an error, whose page is the file.
+    return (
+        f"    server {{\n        listen 127.0.0.1:{port};\n        root {folder};\n        types {{}}\n"
+        f"        default_type {kind};\n        error_page 405 =200 /{port};\n"
+        f"        location = /v1/chat/completions {{ try_files /{port} =404; }}\n"
+        f"        location = /v1/models {{ default_type {JSON}; return 200 '{MODELS}'; }}\n"
+        f"        location = /health {{ return 200; }}\n        location = /{port} {{ }}\n    }}\n"
+    )
+
+
+class _Server(asyncio.Protocol):
+    """Its parser calls the methods `on_…`."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._url = b""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_url(self, url: bytes) -> None:
+        self._url = url
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_method() == b"POST":
+            self._transport.write(self._answer)
+        else:
+            self._transport.write(response(JSON, MODELS.encode() if b"models" in self._url else b"{}"))
+
+
+def response(kind: str, body: bytes) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def serve(folder: Path, ports: list[int]) -> None:
+    loop = asyncio.get_running_loop()
+    servers = []
+    for port in ports:
+        answer = (folder / str(port)).read_bytes()
+        whole = response(EVENTS if answer.startswith(b"data:") else JSON, answer)
+        servers.append(await loop.create_server(functools.partial(_Server, whole), "127.0.0.1", port))
+    await asyncio.gather(*(server.serve_forever() for server in servers))
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1]), [int(port) for port in sys.argv[2:]]))
