@@ -9,7 +9,7 @@ DEV := $(VENV)/.dev-installed
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full check bench bench-engine bench-full soak format docs clean
+.PHONY: help serve test test-full check bench bench-engine bench-dialog bench-gateway bench-full soak format docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,10 +33,16 @@ check: $(DEV) ## Formatting, lint, types, layers
 soak: $(DEV) ## 500 mixed requests at concurrency 32 against a live server
 	@$(RUN) -m pytest -q --full -k soak
 
-bench: bench-engine ## The measurements that end in RESULT lines
+bench: bench-engine bench-dialog bench-gateway ## The measurements that end in RESULT lines
 
 bench-engine: $(DEV) ## The engine beside llama.cpp on the same file
 	@HODIOS_HOME=$(CACHE_HOME) $(RUN) -m benchmarks.engine
+
+bench-dialog: $(DEV) ## How fast tool calls are read out of answers
+	@$(RUN) -m benchmarks.dialog
+
+bench-gateway: $(DEV) ## The gateway beside vllm-router, smg, Portkey and LiteLLM
+	@$(RUN) -m benchmarks.gateway
 
 bench-full: $(DEV) ## The same with vLLM and llama.cpp's fastest type
 	@HODIOS_HOME=$(CACHE_HOME) $(RUN) -m benchmarks.engine --full

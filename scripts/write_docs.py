@@ -13,10 +13,10 @@ from hodios.cli.main import app
 from hodios.config import SETTINGS, Config
 
 DOCS = Path(__file__).parent.parent / "docs"
-COMMANDS = ((), ("serve",), ("chat",), ("models",), ("pull",), ("doctor",), ("bench",), ("bench", "engine"))
+COMMANDS = ((), ("serve",), ("chat",), ("models",), ("pull",), ("sync",), ("doctor",), ("bench",), ("bench", "engine"))
 PACKAGE = DOCS.parent / "hodios"
 BEGIN, END = "<!-- written by `make docs` -->", "<!-- end -->"
-FOLDERS = ("cli", "api", "", "providers", "engine", "dialog")
+FOLDERS = ("cli", "api", "", "router", "providers", "engine", "dialog", "hints", "json_schema")
 """From the top layer down; "" stands for the modules beside the folders."""
 
 
@@ -46,7 +46,7 @@ def modules_table() -> str:
     """Every module with the first paragraph of its docstring."""
     lines = ["| module | what it owns |", "|---|---|"]
     for folder in FOLDERS:
-        for path in sorted((PACKAGE / folder).glob("*.py")):
+        for path in sorted((PACKAGE / folder).glob("**/*.py" if folder else "*.py")):
             if path.name != "__init__.py":
                 told = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
                 sentence = " ".join(told.partition("\n\n")[0].split()).replace("|", "\\|")
