@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from hodios.errors import ConfigError
 from hodios.money import dollars, nanodollars
-from hodios.types import Price
+from hodios.types import Price, Range
 
 RemoteFeature = Literal["tools", "json_object", "json_schema", "regex", "grammar", "vision", "logprobs", "documents"]
 Dialect = Literal["chat", "completions"]
@@ -101,6 +101,8 @@ class Remote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     is_streaming: bool = msgspec.field(name="stream", default=True)
     """Whether the server can stream; where not, whole answers are asked for."""
     parameters: tuple[_Text, ...] = STANDARD_PARAMETERS
+    ranges: dict[str, Range] = {}
+    """What is accepted of single parameters."""
     connect_timeout_s: _Seconds = 10.0
     first_byte_timeout_s: _Seconds = 120.0
     silence_timeout_s: _Seconds = 60.0
@@ -238,6 +240,7 @@ def _remote(name: str, entry: Any) -> Remote:
     check_address(path, remote.api_key_env, remote.base_url)
     if not remote.models:
         raise ConfigError(f"{path}.models is empty: name at least one model in [[{path}.models]].")
+    check_ranges(f"{path}.ranges", remote.ranges)
     check_models(path, remote.models)
     return remote
 
@@ -329,6 +332,18 @@ def check_models(path: str, models: tuple[RemoteModel, ...] | tuple[ProviderMode
             if name.casefold() in seen:
                 raise ConfigError(f"{path}.models[{number}]: the id {name!r} is there twice. Remove one of them.")
             seen.add(name.casefold())
+
+
+def check_ranges(path: str, ranges: Mapping[str, Range]) -> None:
+    """Raises ConfigError for a range that nothing is within."""
+    for name, accepted in ranges.items():
+        low, high = accepted.min, accepted.max
+        if not all(bound is None or bound.is_finite() for bound in (low, high)):
+            raise ConfigError(f"{path}.{name} is not accepted: min and max must be finite numbers.")
+        if low is not None and high is not None and (low > high or (low == high and accepted.is_above_min)):
+            raise ConfigError(f"{path}.{name} is not accepted: no number lies between min = {low} and max = {high}.")
+        if accepted.max_items is not None and accepted.max_items < 1:
+            raise ConfigError(f"{path}.{name}.max_items = {accepted.max_items} is not accepted: expected at least 1.")
 
 
 def check_url(what: str, url: str) -> None:

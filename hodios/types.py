@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
 GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
@@ -187,6 +189,17 @@ class Request(Struct, frozen=True, kw_only=True):
         return self.messages is not None
 
 
+class Range(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a provider accepts of one parameter. None: not told."""
+
+    min: Decimal | None = None
+    max: Decimal | None = None
+    is_above_min: bool = field(name="above_min", default=False)
+    """Whether `min` itself is refused."""
+    default: Decimal | bool | None = None
+    max_items: int | None = None
+
+
 class ModelCard(Struct, frozen=True, kw_only=True):
     """A model that can be asked for: what `GET models` shows of it."""
 
@@ -211,6 +224,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """What can be asked of it beside text; `json_schema` stands for every `response_format`."""
     parameters: tuple[str, ...] | None = None
     """Names of the request parameters that are honoured; None: all."""
+    ranges: Mapping[str, Range] = {}
+    """What is accepted of single ones, where that is less than here."""
     price: Price = Price()
     collects_data: bool = False
     """Whether the provider may keep, or train on, what it is sent."""

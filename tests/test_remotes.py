@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hodios import remotes
 from hodios.config import Config, environment, load, remote_keys
 from hodios.errors import ConfigError
 from hodios.remotes import STANDARD_PARAMETERS, ProviderSettings, Remote, RemoteModel
-from hodios.types import Price
+from hodios.types import Price, Range
 
 ACME = """
 [remote.acme]
@@ -61,6 +62,28 @@ def test_what_is_written_is_read_again() -> None:
     given = read(ACME.replace("[[remote", "stream = false\nparameters = ['top_k']\nsilence_timeout_s = 3\n[[remote"))
     assert remotes.parse(remotes.write(given)) == given
     assert not given[0].is_streaming
+
+
+def test_ranges_are_read_exactly_and_written() -> None:
+    text = "ranges = { top_p = { min = 0, max = 0.1, above_min = true }, stop = { max_items = 2 } }\n[[remote"
+    given = read(ACME.replace("[[remote", text))
+    assert given[0].ranges["top_p"] == Range(min=Decimal(0), max=Decimal("0.1"), is_above_min=True)
+    assert remotes.parse(remotes.write(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("accepted", "told"),
+    [
+        ("{ max = nan }", "ranges.n is not accepted: min and max must be finite"),
+        ("{ min = 1, max = 1, above_min = true }", "ranges.n is not accepted: no number lies between"),
+        ("{ max_items = -1 }", "ranges.n.max_items = -1 is not accepted: expected at least 1"),
+        ("{ most = 1 }", "unknown field `most`"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(accepted: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"remote\.acme") as caught:
+        read(ACME.replace("[[remote", f"ranges = {{ n = {accepted} }}\n[[remote"))
+    assert told in str(caught.value)
 
 
 def test_settings_have_remotes_and_children_too(folder: Path) -> None:

@@ -14,7 +14,7 @@ from hodios.dialog.families import FAMILIES
 from hodios.money import dollars, dollars_per_token, novita_units
 from hodios.providers.catalog import Catalog
 from hodios.providers.catalog_rows import Card, ModelRow, Offer
-from hodios.types import ModelCard, Price
+from hodios.types import ModelCard, Price, Range
 
 Statistics = Callable[[str, str], Mapping[str, Any]]
 """(provider, model id) → what traffic has shown, under the names of `STATISTICS` as far as anything is known."""
@@ -201,6 +201,7 @@ def endpoint_of(place: Place, catalog: Catalog, supported: Sequence[str], figure
         "max_completion_tokens": card.max_output_tokens,
         "max_prompt_tokens": None,
         "supported_parameters": list(supported),
+        "ranges": {name: _range(accepted) for name, accepted in card.ranges.items()},
         "status": _status(place),
         **{name: figures.get(name) for name in (*UPTIMES, *PERCENTILES)},
         "supports_implicit_caching": None,
@@ -210,6 +211,17 @@ def endpoint_of(place: Place, catalog: Catalog, supported: Sequence[str], figure
         "continues": card.continues,
         "collects_data": card.collects_data,
         **_offer_facts(offer),
+    }
+
+
+def _range(accepted: Range) -> dict[str, Any]:
+    """As the catalog writes it, what is not told as null."""
+    return {
+        "min": _plain(accepted.min),
+        "max": _plain(accepted.max),
+        "above_min": accepted.is_above_min,
+        "default": _plain(accepted.default),
+        "max_items": accepted.max_items,
     }
 
 

@@ -61,6 +61,15 @@ _MESSAGE = _object(
     },
     optional=("tool_calls", "function_call", "reasoning_content"),
 )
+_RANGE = _object(
+    {
+        "min": _MAYBE_NUMBER,
+        "max": _MAYBE_NUMBER,
+        "above_min": _BOOLEAN,
+        "default": _typed("number", "boolean", "null"),
+        "max_items": _MAYBE_INTEGER,
+    }
+)
 _TEXT_LOGPROBS = _object(
     {
         "tokens": _list(_STRING),
@@ -262,6 +271,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             "quantization": _STRING,
             "max_completion_tokens": _MAYBE_INTEGER,
             "supported_parameters": _list(_STRING),
+            "ranges": {**_OBJECT, "additionalProperties": _RANGE},
             "status": {"type": "integer", "enum": [READY, NOT_READY, NOT_ASKED, NOT_LISTED]},
             **dict.fromkeys(UPTIMES, _typed("number", "null")),
             **dict.fromkeys(PERCENTILES, _MAYBE_OBJECT),

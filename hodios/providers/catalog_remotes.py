@@ -97,6 +97,7 @@ def remote_of(row: ProviderRow, models: Sequence[RemoteModel]) -> Remote:
         dialect=row.dialects[0],
         is_streaming=row.is_streaming,
         parameters=row.parameters,
+        ranges=row.ranges,
         connect_timeout_s=row.connect_timeout_s,
         first_byte_timeout_s=row.first_byte_timeout_s,
         silence_timeout_s=row.silence_timeout_s,

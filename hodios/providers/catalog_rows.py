@@ -19,8 +19,17 @@ from msgspec import Meta, Struct
 from hodios.config import KEY_ENDINGS
 from hodios.dialog.families import FAMILIES
 from hodios.errors import ConfigError
-from hodios.remotes import STANDARD_PARAMETERS, Dialect, Prefill, Quirk, RemoteFeature, check_url, read_price
-from hodios.types import Modality, Price
+from hodios.remotes import (
+    STANDARD_PARAMETERS,
+    Dialect,
+    Prefill,
+    Quirk,
+    RemoteFeature,
+    check_ranges,
+    check_url,
+    read_price,
+)
+from hodios.types import Modality, Price, Range
 
 Listing = (
     Literal["", "openrouter", "together", "deepinfra", "novita", "302ai", "apipie", "openai"]
@@ -71,17 +80,6 @@ class Offer(_Row, frozen=True, kw_only=True):
     """The newest date on the page that printed it."""
     source: str = ""
     note: str = ""
-
-
-class Range(_Row, frozen=True, kw_only=True):
-    """What a provider accepts of one parameter. None: not told."""
-
-    min: Decimal | None = None
-    max: Decimal | None = None
-    is_above_min: bool = msgspec.field(name="above_min", default=False)
-    """Whether `min` itself is refused."""
-    default: Decimal | bool | None = None
-    max_items: int | None = None
 
 
 class DataPolicy(_Row, frozen=True, kw_only=True):
@@ -285,6 +283,7 @@ def _check_provider(row: ProviderRow, origin: str) -> None:
     for field in ("base_url", "usual_url"):
         if url := getattr(row, field):
             check_url(f"{origin}: {field}", url)
+    check_ranges(f"{origin}: ranges", row.ranges)
     if not row.dialects:
         raise ConfigError(f"{origin}: dialects is empty; accepted: {', '.join(get_args(Dialect))}.")
     for place, offer in enumerate(row.offers):

@@ -1,4 +1,5 @@
-"""A request's parameters in the words of OpenAI's protocol: those that a server honours go to it, the others are told.
+"""A request's parameters in the words of OpenAI's protocol: those that a server honours go to it, the others are told,
+and so is a value that was moved to where the server accepts it.
 
 What the client left at its default is not sent, but for temperature and top_p: there servers have other defaults.
 """
@@ -10,14 +11,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from hodios.providers.ranges import fitted, refusal
 from hodios.providers.served import Served
 from hodios.types import Request, Sampling, Warning
 
-MOST_STOPS = 4
-"""As many stop strings as every server takes. More are looked for here."""
+_MOST_STOPS = 4
+"""As many stop strings as every server takes."""
 _MOST_OUTPUT = 16_384
 """Tokens of an answer for which the client set no limit."""
 _ALWAYS = ("temperature", "top_p")
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL = Sampling()
 
 
@@ -33,10 +36,39 @@ def sends_stop(request: Request, served: Served) -> bool:
     return (
         bool(request.stop)
         and served.honours("stop")
-        and len(request.stop) <= MOST_STOPS
+        and len(request.stop) <= most_stops(served)
         and not request.include_stop
         and all(request.stop)
     )
+
+
+def most_stops(served: Served) -> int:
+    """How many stop strings the server takes. Where there are more, all of them are looked for here."""
+    accepted = served.card.ranges.get("stop")
+    return (accepted and accepted.max_items) or _MOST_STOPS
+
+
+def most_choices(request: Request, served: Served) -> int:
+    """How many of the request's choices one request to the server may ask for."""
+    if not served.honours("n"):
+        return 1
+    accepted = served.card.ranges.get("n")
+    return request.n if accepted is None else max(1, fitted(request.n, accepted))
+
+
+def values_of(request: Request) -> dict[str, Any]:
+    """What the client gave and a server must accept; not what is done here where a server does not (`n`, `stop`)."""
+    values = {
+        name: value
+        for name, value, is_default in (*_sampling(request.sampling), *_others(request))
+        if not is_default or (name in _ALWAYS and name in request.given)
+    }
+    if request.max_tokens is not None:
+        # It is sent under either name.
+        values |= dict.fromkeys(_LIMITS, request.max_tokens)
+    if request.sampling.logprobs:
+        values["top_logprobs" if request.is_chat else "logprobs"] = request.sampling.logprobs
+    return values
 
 
 def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, ...] | None = None) -> Asked:
@@ -45,7 +77,7 @@ def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, 
     for name, value, is_default in (*_sampling(request.sampling), *_others(request)):
         if served.honours(name):
             if not is_default or name in _ALWAYS:
-                asked.fields[name] = value
+                _put(asked, name, value, served, is_told=not is_default or name in request.given)
         elif not is_default and name != "user":
             asked.warnings.append(unsupported(name, served))
     if sends_stop(request, served):
@@ -58,6 +90,25 @@ def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, 
 def unsupported(name: str, served: Served) -> Warning:
     message = f"{name} was ignored: {served.card.provider} does not honour it for {served.card.id}"
     return Warning(name, "unsupported_parameter", message)
+
+
+def _put(asked: Asked, name: str, value: Any, served: Served, *, is_told: bool = True) -> None:
+    """`is_told`: whether the client is to know where the server gets another value."""
+    accepted = served.card.ranges.get(name)
+    sent = value if accepted is None else fitted(value, accepted)
+    if sent is not None:
+        asked.fields[name] = sent
+    if accepted is not None and is_told and (reason := refusal(name, value, accepted)):
+        message = f"{name} was {_fate(value, sent)}: {served.card.provider} {reason}"
+        asked.warnings.append(Warning(name, "moved_value", message))
+
+
+def _fate(value: Any, sent: Any) -> str:
+    if sent is None:
+        return "left out"
+    if isinstance(value, list | dict):
+        return "sent in part" if len(sent) < len(value) else "sent with other values"
+    return f"sent as {sent:.15g}" if isinstance(sent, float) else f"sent as {sent}"
 
 
 def _sampling(sampling: Sampling) -> Iterator[tuple[str, Any, bool]]:
@@ -96,9 +147,9 @@ def _add_length(asked: Asked, request: Request, served: Served, prompt: str | tu
         limit = min(_MOST_OUTPUT, served.card.max_output_tokens)
     if limit is None:
         return
-    for name in ("max_tokens", "max_completion_tokens"):
+    for name in _LIMITS:
         if served.honours(name):
-            asked.fields[name] = limit
+            _put(asked, name, limit, served, is_told=request.max_tokens is not None)
             return
     if request.max_tokens is not None:
         asked.warnings.append(unsupported("max_tokens", served))
@@ -117,10 +168,10 @@ def _add_logprobs(asked: Asked, request: Request, served: Served, *, is_chat: bo
     if not served.honours("logprobs"):
         asked.warnings.append(unsupported("logprobs", served))
     elif not is_chat:
-        asked.fields["logprobs"] = num_top
+        _put(asked, "logprobs", num_top, served)
     else:
         asked.fields["logprobs"] = True
         if num_top and "has_no_top_logprobs" in served.quirks:
             asked.warnings.append(unsupported("top_logprobs", served))
         elif num_top:
-            asked.fields["top_logprobs"] = num_top
+            _put(asked, "top_logprobs", num_top, served)

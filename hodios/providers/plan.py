@@ -29,7 +29,7 @@ from hodios.providers.emulation import (
     with_system_text,
     with_tools_as_text,
 )
-from hodios.providers.honoured import MOST_STOPS, parameters_of, unsupported
+from hodios.providers.honoured import most_choices, most_stops, parameters_of, unsupported
 from hodios.providers.openai import ChatReader
 from hodios.providers.prefill import prefill_of, served_for_beginning, text_of, with_prefill
 from hodios.providers.rules import Rules
@@ -52,7 +52,7 @@ class Part(Struct, frozen=True):
     first: int
     n: int
     number: int = 0
-    """Among parts that ask for the same."""
+    """Of its first choice, among those of the same prompt."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -85,18 +85,15 @@ class Plan:
         return self._request
 
     def parts(self) -> list[Part]:
-        """One for each prompt; one for each choice where the server knows no `n`, or a choice may have to be asked for
+        """One for each prompt; more where the server gives fewer choices at once, or a choice may have to be asked for
         again."""
-        request = self._original
-        is_split = request.n > 1 and (self._is_emulated or not self._served.honours("n"))
-        parts = []
-        for place, prompt in enumerate(request.prompts or (None,)):
-            first = place * request.n
-            if is_split:
-                parts += [Part(prompt, first + number, 1, number) for number in range(request.n)]
-            else:
-                parts.append(Part(prompt, first, request.n))
-        return parts
+        n = self._original.n
+        most = 1 if self._is_emulated else most_choices(self._original, self._served)
+        return [
+            Part(prompt, place * n + number, min(most, n - number), number)
+            for place, prompt in enumerate(self._original.prompts or (None,))
+            for number in range(0, n, most)
+        ]
 
     def may_try_again(self, part: Part) -> bool:
         return self.rules is not None and part.n == 1 and self._original.is_chat
@@ -111,7 +108,9 @@ class Plan:
         if part.number and sampling.seed is not None:
             # Or all choices would be the same.
             sampling = structs.replace(sampling, seed=(sampling.seed + part.number) % 2**63)
-        request = structs.replace(request, n=part.n, sampling=sampling)
+        # Where all are wanted, no part is to choose among more than its own.
+        best_of = part.n if request.best_of == request.n else request.best_of
+        request = structs.replace(request, n=part.n, best_of=best_of, sampling=sampling)
         if request.is_chat:
             return self._send_rendered(request) if self._served.is_raw else self._send_chat(request)
         if request.images and not self._served.honours("data"):
@@ -218,6 +217,7 @@ class Plan:
 
     def _send_text(self, prompt: str, request: Request, stops: tuple[str, ...]) -> Sent:
         """`prompt` for a chat whose every other word is in it already."""
+        num_stops = len(stops) + len(request.stop)
         plain = Request(
             id=request.id,
             model=request.model,
@@ -226,10 +226,11 @@ class Plan:
             sampling=request.sampling,
             n=request.n,
             best_of=request.n,
-            stop=(*stops, *request.stop) if len(stops) + len(request.stop) <= MOST_STOPS else stops,
+            stop=(*stops, *request.stop) if num_stops <= most_stops(self._served) else stops,
             grammar=request.grammar,
             cache_salt=request.cache_salt,
             user=request.user,
+            given=request.given,
         )
         if request.include_stop:
             plain = structs.replace(plain, stop=stops)

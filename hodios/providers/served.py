@@ -111,6 +111,7 @@ def _card(remote: Remote, row: RemoteModel, parameters: frozenset[str], *, is_ra
         modalities=("text", "image") if "vision" in row.features and not is_raw else ("text",),
         features=tuple(features),
         parameters=tuple(sorted(_honoured(remote, row, parameters))),
+        ranges=remote.ranges,
         quantization=row.quantization,
         license=row.license,
         price=row.price,

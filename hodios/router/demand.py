@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from msgspec import Struct
 
 from hodios.providers.chunks import CHARACTERS_PER_TOKEN
+from hodios.providers.honoured import values_of
 from hodios.types import Request
 
 _PER_TURN = 4
@@ -34,6 +36,8 @@ class Demand(Struct, frozen=True, kw_only=True):
     """Ability (a feature, or `image`) → the parameter that needs it."""
     parameters: frozenset[str]
     """Of those that the client gave, the ones that not every provider honours."""
+    values: Mapping[str, Any] = {}
+    """What providers must accept, by parameter; empty where the client does not require it."""
 
 
 def demand_of(request: Request) -> Demand:
@@ -45,6 +49,7 @@ def demand_of(request: Request) -> Demand:
         num_answers=max(request.n, request.best_of) * len(sizes),
         needs=dict(_needs(request)),
         parameters=request.given & _SAMPLING,
+        values=values_of(request) if request.routing.requires_parameters else {},
     )
 
 

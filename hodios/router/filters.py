@@ -6,6 +6,7 @@ import re
 
 from msgspec import Struct
 
+from hodios.providers.ranges import refusal
 from hodios.router.demand import Demand
 from hodios.router.seat import Seat
 from hodios.types import ModelCard, Price, Routing
@@ -78,6 +79,9 @@ def _by_parameters(card: ModelCard, routing: Routing, demand: Demand) -> Exclusi
     missing = sorted(demand.parameters.difference(card.parameters))
     if missing:
         return Exclusion(f"does not honour {', '.join(missing)}", missing[0])
+    for name, accepted in card.ranges.items():
+        if name in demand.values and (reason := refusal(name, demand.values[name], accepted)):
+            return Exclusion(reason, name)
     return None
 
 

@@ -219,6 +219,15 @@ async def test_every_system_finds_its_price(open_shop: Any) -> None:
     assert (entry["latency"], entry["query_count"], entry["avg_cost"]) == ("1/2/3/4/5/6", 7, None)
 
 
+async def test_what_a_provider_accepts_is_told_of_each(open_shop: Any) -> None:
+    model = "nvidia/Llama-3.1-Nemotron-70B-Instruct"
+    offers = (await open_shop().get(f"/{model}"))["offers"]
+    assert (await open_shop().get(f"/{model}/endpoints"))["data"]["endpoints"] == offers
+    ranges = {offer["provider"]: offer["ranges"] for offer in offers}["302ai"]
+    assert ranges["temperature"] == {"min": 0, "max": 2, "above_min": False, "default": None, "max_items": None}
+    assert ranges["stop"]["max_items"] == 4
+
+
 async def test_an_unknown_price_is_null_and_not_nothing(open_shop: Any) -> None:
     entry = (await open_shop("OPENROUTER_API_KEY").get("", f"model={HERMES}"))["data"][0]
     assert (entry["provider"], entry["input_token_price_per_m"], entry["req_price"]) == ("openrouter", None, None)

@@ -72,6 +72,8 @@ def test_a_models_mistakes_are_named(old: str, new: str, told: str) -> None:
         ('"tools", ', '"tool", ', "features[0] = 'tool' is not accepted"),
         ("hosted = true", "hosted = 1", "hosted = 1 is not accepted: expected `bool`, got `int`."),
         ("hosted = true", "hosted = true\nranges = {n = {mix = 1}}", "ranges[...].mix is not known. Did you mean m"),
+        ("hosted = true", "hosted = true\nranges = {n = {max_items = 0}}", "ranges.n.max_items = 0 is not accepted"),
+        ("hosted = true", "hosted = true\nranges = {n = {min = 2, max = 1}}", "no number lies between min = 2 and max"),
         ("hosted = true", "hosted = true\noffers = [{id = 'x'}]", "offers[0] must name its model"),
         ("hosted = true", "hosted = true\nquirks = ['slow']", "quirks[0] = 'slow' is not accepted"),
     ],

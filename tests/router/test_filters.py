@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from seating import demand, seat
+from msgspec import structs
+from seating import demand, request, seat
 
+from hodios.router.demand import demand_of
 from hodios.router.filters import exclusion, names_of
-from hodios.types import UNKNOWN_PRICE, Price, Routing
+from hodios.types import UNKNOWN_PRICE, Price, Range, Routing, Sampling
 
 DOLLAR = 10**9
 
@@ -74,6 +77,44 @@ def test_parameters_count_only_where_they_are_required() -> None:
     assert reason({}, asked, parameters=("top_p",)) == ""
     assert reason({"requires_parameters": True}, asked, parameters=("top_p",)).endswith("does not honour min_p, seed")
     assert reason({"requires_parameters": True}, asked, parameters=None) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("temperature", 1.5, "temperature: accepts temperature from 0 to 1, not 1.5"),
+        ("temperature", 1.0, ""),
+        ("top_p", 0.0, "top_p: accepts top_p above 0, not 0"),
+        ("top_p", 0.1, ""),
+        ("stop_token_ids", [1, 2, 3], "stop_token_ids: accepts stop_token_ids with at most 2 entries, not 3"),
+        ("logit_bias", {"1": 0.5, "2": -100}, "logit_bias: accepts logit_bias from -50, not -100"),
+        ("seed", 7, ""),
+    ],
+)
+def test_values_count_only_where_parameters_are_required(name: str, value: Any, told: str) -> None:
+    ranges = {
+        "temperature": Range(min=Decimal(0), max=Decimal(1)),
+        "top_p": Range(min=Decimal(0), is_above_min=True),
+        "stop_token_ids": Range(max_items=2),
+        "logit_bias": Range(min=Decimal(-50)),
+    }
+    card = {"parameters": ("temperature",), "ranges": ranges}
+    assert reason({"requires_parameters": True}, {"values": {name: value}}, **card) == told
+    assert reason({}, {"values": {name: value}}, **card) == ""
+
+
+def test_a_demand_has_values_only_where_they_count() -> None:
+    asked = request(
+        sampling=Sampling(top_p=0.5, logprobs=3),
+        max_tokens=9,
+        n=3,
+        stop=("x",),
+        given=frozenset({"temperature", "top_p", "max_tokens", "n", "stop"}),
+    )
+    assert demand_of(asked).values == {}
+    strict = structs.replace(asked, routing=Routing(requires_parameters=True))
+    limits = {"max_tokens": 9, "max_completion_tokens": 9}
+    assert demand_of(strict).values == {"temperature": 1.0, "top_p": 0.5, "top_logprobs": 3, **limits}
 
 
 def test_only_what_providers_can_judge_themselves_is_lenient() -> None:
