@@ -5,6 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
+# The tests wait more than they compute: for servers, time limits and one another.
+WORKERS ?= 2
 # What the project writes while it is tested and measured stays in the checkout.
 CACHE_HOME := $(CURDIR)/.cache/home
 
@@ -18,10 +20,10 @@ serve: $(RUNTIME) ## Set everything up and serve on 127.0.0.1:8000
 	@exec $(VENV)/bin/hodios serve
 
 test: $(DEV) ## Run the tests, with fixed samples of the long checks
-	@$(RUN) -m pytest -q
+	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-full: $(DEV) ## Run the tests with the long checks whole
-	@$(RUN) -m pytest -q --full
+	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --full
 
 check: $(DEV) ## Formatting, lint, types, layers
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

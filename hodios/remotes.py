@@ -55,11 +55,32 @@ _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 _Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_.-]*$")]
 _Variable = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 _Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+_Path = Annotated[str, Meta(pattern="^/[!-~]*$")]
+_Gauge = Annotated[str, Meta(pattern="^[A-Za-z_:][A-Za-z0-9_:]*$")]
+_Label = Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 _LOCAL = "local"
 RESERVED_NAMES = (_LOCAL, "echo")
 """Of providers that are part of Hodios."""
 ANY_MODEL = "*"
 """Among prices: of every model that has none of its own."""
+
+
+class LoadGauges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a server tells how busy it is, in Prometheus' text format. Of several names for the same the first that is
+    there counts."""
+
+    route: _Path = "/metrics"
+    """Beside the version of `base_url`, not below it."""
+    running: Annotated[tuple[_Gauge, ...], Meta(min_length=1)]
+    """Requests that it works on."""
+    waiting: tuple[_Gauge, ...] = ()
+    """Requests that it has not begun."""
+    cache_usage: tuple[_Gauge, ...] = ()
+    """The used share of its KV cache, 0 to 1."""
+    model_label: _Label | None = None
+    """The label that has the model as the server calls it; None: its gauges are of everything it serves."""
+    part_labels: tuple[_Label, ...] = ()
+    """Labels whose samples are parts of another one, in which they are empty."""
 
 
 class RemoteModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -113,6 +134,8 @@ class Remote(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     quirks: tuple[Quirk, ...] = ()
     collects_data: bool = False
     """Whether it may keep, or train on, what it is sent."""
+    load: LoadGauges | None = None
+    """None: it does not tell how busy it is."""
     models: tuple[RemoteModel, ...]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -70,6 +72,21 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def alone() -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    """`with alone(name)`: no other process of the tests is in the block of that name. For what is fetched once."""
+
+    @contextlib.contextmanager
+    def locked(name: str) -> Iterator[None]:
+        cache = REPOSITORY / ".cache"
+        cache.mkdir(exist_ok=True)
+        with (cache / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    return locked
+
+
+@pytest.fixture(scope="session")
 def cache_home() -> Path:
     """A HODIOS_HOME that lasts from run to run, inside the checkout: models and built graphs are kept there."""
     home = REPOSITORY / ".cache" / "home"
@@ -86,13 +103,14 @@ def starter_model_path(cache_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def need() -> Callable[[str, str], str]:
+def need(alone: Callable[[str], contextlib.AbstractContextManager[None]]) -> Callable[[str, str], str]:
     """`need(program, package)`: the program's path; installs Debian's package where that is allowed, else fails."""
 
     def find(program: str, package: str) -> str:
-        found = subprocess.run(
-            [REPOSITORY / "scripts" / "need", program, package], capture_output=True, text=True, check=False
-        )
+        with alone("packages"):
+            found = subprocess.run(
+                [REPOSITORY / "scripts" / "need", program, package], capture_output=True, text=True, check=False
+            )
         if found.returncode:
             pytest.fail(found.stderr.strip())
         return found.stdout.strip()

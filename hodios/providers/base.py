@@ -115,3 +115,23 @@ class Probed(Protocol):
     async def probe(self) -> Verdict:
         """Takes a few seconds at most. Never asks a model anything, and never costs."""
         ...
+
+
+class ServerLoad(Struct, frozen=True, kw_only=True):
+    """What a server says of itself, whoever its requests come from."""
+
+    num_running: int
+    num_waiting: int = 0
+    """Requests that it has not begun."""
+    cache_usage: float | None = None
+    """The used share of its KV cache, 0 to 1; None: not told."""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A provider that may know how busy its server is."""
+
+    async def loads(self) -> Mapping[str, ServerLoad]:
+        """By catalog id, as far as the server tells; models that share an engine have the same. Takes a few seconds at
+        most, and never raises."""
+        ...

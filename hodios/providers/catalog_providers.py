@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import overload
 
 from msgspec import structs
@@ -16,7 +16,7 @@ from msgspec import structs
 from hodios.config import key_in
 from hodios.errors import ConfigError
 from hodios.events import Event
-from hodios.providers.base import ModelHealth, Provider, TokenizerDoor, Verdict
+from hodios.providers.base import ModelHealth, Provider, ServerLoad, TokenizerDoor, Verdict
 from hodios.providers.catalog import KeyOf
 from hodios.providers.catalog_remotes import remotes_of
 from hodios.providers.catalog_store import CatalogStore
@@ -83,6 +83,10 @@ class CatalogProvider:
     async def probe(self) -> Verdict:
         """As `providers.base.Probed.probe`."""
         return await self._inner.probe()
+
+    async def loads(self) -> Mapping[str, ServerLoad]:
+        """As `providers.base.Reporting.loads`."""
+        return await self._inner.loads()
 
     def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """As `providers.base.Provider.generate`."""

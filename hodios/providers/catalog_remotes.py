@@ -105,6 +105,7 @@ def remote_of(row: ProviderRow, models: Sequence[RemoteModel]) -> Remote:
         prefill=row.prefill,
         quirks=row.quirks,
         collects_data=row.collects_data,
+        load=row.load,
         models=tuple(models),
     )
 

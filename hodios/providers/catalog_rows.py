@@ -22,6 +22,7 @@ from hodios.errors import ConfigError
 from hodios.remotes import (
     STANDARD_PARAMETERS,
     Dialect,
+    LoadGauges,
     Prefill,
     Quirk,
     RemoteFeature,
@@ -118,6 +119,8 @@ class ProviderRow(_Row, frozen=True, kw_only=True):
     ranges: dict[str, Range] = {}
     quirks: tuple[Quirk, ...] = ()
     data_policy: DataPolicy = DataPolicy()
+    load: LoadGauges | None = None
+    """None: it does not tell how busy it is."""
     connect_timeout_s: _Seconds = 10.0
     first_byte_timeout_s: _Seconds = 120.0
     silence_timeout_s: _Seconds = 60.0

@@ -20,7 +20,7 @@ from msgspec import structs
 from hodios.errors import ConfigError, HodiosError, Overloaded, ProviderError, TimedOut
 from hodios.events import Event
 from hodios.launches import Launch, ready_urls
-from hodios.providers.base import ModelHealth, ModelState, TokenizerDoor
+from hodios.providers.base import ModelHealth, ModelState, ServerLoad, TokenizerDoor
 from hodios.providers.catalog import Catalog
 from hodios.providers.catalog_providers import CatalogProvider
 from hodios.providers.catalog_remotes import features_of, remote_of
@@ -153,6 +153,10 @@ class LaunchedProvider:
             structs.replace(health, state=state, message=message, num_restarts=self._num_restarts)
             for health in self._inner.health()
         ]
+
+    async def loads(self) -> Mapping[str, ServerLoad]:
+        """As `providers.base.Reporting.loads`."""
+        return await self._inner.loads()
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """As `providers.base.Provider.generate`."""

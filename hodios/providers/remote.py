@@ -7,15 +7,16 @@ with it, as long as the client has seen nothing of it; what does not get better 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
 from hodios.errors import HodiosError, ModelNotFound
 from hodios.events import Event, Finish, Noticed, Started, Usage
-from hodios.providers.base import ModelHealth, TokenizerDoor, Verdict
+from hodios.providers.base import ModelHealth, ServerLoad, TokenizerDoor, Verdict
 from hodios.providers.chunks import CHARACTERS_PER_TOKEN, Ended, Said
 from hodios.providers.draft import Draft
+from hodios.providers.gauges import MOST_BYTES, loads_of, read_gauges
 from hodios.providers.merging import merged
 from hodios.providers.plan import Part, Plan, Sent, profile_of
 from hodios.providers.prompt import run_aside
@@ -27,6 +28,7 @@ from hodios.types import ModelCard, Request, Warning
 _MOST_AT_ONCE = 16
 """Requests to the server for one request of a client."""
 _PROBE_S = 5.0
+_LOADS_S = 2.0
 _USAGE_WAIT_S = 5.0
 """How long to wait for the usage of an answer that is complete."""
 
@@ -37,6 +39,7 @@ class RemoteProvider:
     def __init__(self, remote: Remote, key: str | None, *, clock: Callable[[], datetime] = datetime.now) -> None:
         self._name = remote.name
         self._upstream = Upstream(remote, key)
+        self._gauges = remote.load
         self._models = {row.id: serve(remote, row) for row in remote.models}
         families = {served.family for served in self._models.values() if served.is_raw or served.has_completions}
         self._profiles = {family.name: profile_of(family, clock) for family in families}
@@ -72,6 +75,16 @@ class RemoteProvider:
         if status is None or status >= 500:
             return "ill"
         return "well" if status == 200 else "unknown"
+
+    async def loads(self) -> Mapping[str, ServerLoad]:
+        """As `providers.base.Reporting.loads`."""
+        if self._gauges is None:
+            return {}
+        text = await self._upstream.text_at_root(self._gauges.route, _LOADS_S, MOST_BYTES)
+        if text is None:
+            return {}
+        names = {model: served.upstream_id for model, served in self._models.items()}
+        return loads_of(read_gauges(text, self._gauges), names)
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """As `providers.base.Provider.generate`; choice index = prompt × n + continuation."""

@@ -81,14 +81,28 @@ class Upstream:
 
     async def status_of(self, route: str, within_s: float) -> int | None:
         """Of a GET, of whose answer nothing else is read; None where nobody answers in time."""
+        got = await self._got(f"{self._url}{route}", within_s, 0)
+        return None if got is None else got[0]
+
+    async def text_at_root(self, route: str, within_s: float, most_bytes: int) -> bytes | None:
+        """The text of a 200 to a GET of what lies beside the version; None where it does not come whole in time, or
+        is longer."""
+        got = await self._got(self._url.removesuffix("/v1") + route, within_s, most_bytes + 1)
+        return got[1] if got is not None and got[0] == 200 and len(got[1]) <= most_bytes else None
+
+    async def _got(self, url: str, within_s: float, most_bytes: int) -> tuple[int, bytes] | None:
+        """Status and as much of the body; None where nobody answers in time."""
         if self._session is None:
             return None
+        body = bytearray()
         try:
             async with (
                 asyncio.timeout(within_s),
-                self._session.get(f"{self._url}{route}", allow_redirects=False) as response,
+                self._session.get(url, headers={"Accept": "*/*"}, allow_redirects=False) as response,
             ):
-                return response.status
+                while len(body) < most_bytes and (chunk := await response.content.readany()):
+                    body += chunk
+                return response.status, bytes(body[:most_bytes])
         except (aiohttp.ClientError, OSError):
             return None
 

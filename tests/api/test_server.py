@@ -8,12 +8,13 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served_app import listening, serving
 
 from hodios.api import server
 from hodios.api.app import create_app
@@ -40,27 +41,6 @@ class Pause:
             await self.may_go_on.wait()
         finally:
             self.is_left.set()
-
-
-def listening() -> socket.socket:
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    sock.listen()
-    return sock
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
-    """The port of a server that runs in this event loop; SIGTERM is left alone."""
-    sock = listening()
-    running = server.server_of(app, drain_s=1)
-    task = asyncio.create_task(running.serve(sockets=[sock]))
-    try:
-        yield sock.getsockname()[1]
-    finally:
-        running.should_exit = True
-        await asyncio.wait_for(task, 20)
-        sock.close()
 
 
 @pytest.fixture

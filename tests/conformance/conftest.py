@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -24,35 +23,18 @@ OPENAI_MAJOR = "6"
 
 
 @pytest.fixture(scope="session")
-def program() -> Callable[[str, str], str]:
-    """`program(name, package)`: its path, installed from Debian's packages where it is missing and that may be done."""
-
-    def find(name: str, package: str) -> str:
-        path = shutil.which(name)
-        if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
-            for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
-                run_apart(["apt-get", *command])
-            path = shutil.which(name)
-        if path is None:
-            pytest.fail(f"{name} is missing. Run as root: apt-get update && apt-get install -y {package}")
-        return path
-
-    return find
+def node(need: Callable[[str, str], str]) -> str:
+    return need("node", "nodejs")
 
 
 @pytest.fixture(scope="session")
-def node(program: Callable[[str, str], str]) -> str:
-    return program("node", "nodejs")
-
-
-@pytest.fixture(scope="session")
-def node_folder(repository: Path, node: str, program: Callable[[str, str], str]) -> Path:
+def node_folder(repository: Path, node: str, need: Callable[[str, str], str]) -> Path:
     """A folder whose node_modules has OpenAI's JavaScript client."""
     folder = repository / ".cache" / f"node-openai-{OPENAI_MAJOR}"
     if not folder.is_dir():
         folder.parent.mkdir(exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix="node-", dir=folder.parent))
-        command = [program("npm", "npm"), "install", "--no-audit", "--no-fund", f"openai@{OPENAI_MAJOR}"]
+        command = [need("npm", "npm"), "install", "--no-audit", "--no-fund", f"openai@{OPENAI_MAJOR}"]
         installed = run_apart([*command, "--prefix", str(unfinished)])
         if installed.returncode:
             pytest.fail(f"{' '.join(command)} failed: {installed.stderr}")

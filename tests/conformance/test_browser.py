@@ -148,7 +148,7 @@ def relays(terse_server: LiveServer) -> Iterator[dict[str, Relay]]:
 def pages(
     relays: dict[str, Relay],
     node_folder: Path,
-    program: Callable[[str, str], str],
+    need: Callable[[str, str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pages]:
     """Open in a browser: a page with the others in frames, the foreign one from another origin's name."""
@@ -164,7 +164,7 @@ def pages(
     with (folder / "log.txt").open("wb") as log:
         browser = subprocess.Popen(
             [
-                *(program("chromium", "chromium"), *FLAGS),
+                *(need("chromium", "chromium"), *FLAGS),
                 f"--host-resolver-rules=MAP {FOREIGN} 127.0.0.1",
                 *(f"--user-data-dir={folder / 'profile'}", f"http://127.0.0.1:{port}/all.html"),
             ],

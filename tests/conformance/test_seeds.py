@@ -67,11 +67,11 @@ def outcomes(
     terse_server: LiveServer,
     node: str,
     node_folder: Path,
-    program: Callable[[str, str], str],
+    need: Callable[[str, str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[Run, Outcome]:
     """All programs, several at a time."""
-    program("curl", "curl")
+    need("curl", "curl")
     folder = tmp_path_factory.mktemp("seeds")
     (folder / "node_modules").symlink_to(node_folder / "node_modules")
     # Programs must not find another key or host in their surroundings.

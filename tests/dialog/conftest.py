@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,24 +32,29 @@ STRING, ARRAY = 8, 9
 
 
 @pytest.fixture(scope="session")
-def llama_cpp_models(repository: Path) -> Path:
+def llama_cpp_models(repository: Path, alone: Callable[[str], AbstractContextManager[None]]) -> Path:
     """The folder `models` of llama.cpp, downloaded once into the checkout's cache."""
     home = repository / ".cache" / SOURCES
     models = home / "models"
-    if not models.is_dir():
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        archive = _download(home)
-        partial = home / "partial"
-        with tarfile.open(archive) as sources:
-            for member in sources:
-                _, found, name = member.name.partition("/vendor/llama.cpp/models/")
-                if found and member.isfile():
-                    member.name = name
-                    sources.extract(member, partial, filter="data")
-        archive.unlink()
-        partial.rename(models)
+    with alone("llama.cpp"):
+        if not models.is_dir():
+            _fetch(home, models)
     return models
+
+
+def _fetch(home: Path, models: Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    archive = _download(home)
+    partial = home / "partial"
+    with tarfile.open(archive) as sources:
+        for member in sources:
+            _, found, name = member.name.partition("/vendor/llama.cpp/models/")
+            if found and member.isfile():
+                member.name = name
+                sources.extract(member, partial, filter="data")
+    archive.unlink()
+    partial.rename(models)
 
 
 def _download(home: Path) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,10 +23,14 @@ class _Mark:
 RESET = _Mark("the connection is reset")
 CLOSE = _Mark("the connection is closed")
 HANG = _Mark("nothing more comes until the client goes away")
-Step = bytes | _Mark | float
-"""What is written, what happens to the connection, or how many seconds pass."""
+Step = bytes | _Mark | float | Callable[[], Awaitable[object]]
+"""What is written, what happens to the connection, how many seconds pass, or what is waited for."""
 Wire = Callable[[dict[str, Any]], Sequence[Step]]
 """The body of a request → what happens on the wire."""
+
+
+END = b"0\r\n\r\n"
+"""Of a body in chunks."""
 
 
 def head(status: str = "200 OK", kind: str = "text/event-stream", *more: str) -> bytes:
@@ -34,7 +40,7 @@ def head(status: str = "200 OK", kind: str = "text/event-stream", *more: str) ->
 
 def streamed(*data: Any) -> list[bytes]:
     """Each of the data as an event, in a chunk of its own; JSON unless it is bytes already."""
-    return [_chunk(item) for item in data] + [b"0\r\n\r\n"]
+    return [_chunk(item) for item in data] + [END]
 
 
 def _chunk(item: Any) -> bytes:
@@ -111,11 +117,16 @@ class FakeServer:
                 await writer.drain()
             elif isinstance(step, float):
                 await asyncio.sleep(step)
+            elif callable(step):
+                await step()
             elif step is HANG:
                 await reader.read()
                 return False
             else:
                 if step is RESET:
+                    # Without lingering there is no orderly end.
+                    linger = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     writer.transport.abort()
                 return False
         return True

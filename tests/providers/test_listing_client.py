@@ -164,7 +164,7 @@ async def test_a_bomb_in_a_refusal_does_not_unfold(upstream: ScriptedUpstream) -
 
 @pytest.mark.parametrize(
     ("encoding", "body"),
-    [("gzip", b"no gzip"), ("gzip", gzip.compress(b"{}" * 1000)[:-20]), ("br", b"{}"), ("gzip, gzip", b"{}")],
+    [("gzip", b"no gzip"), ("gzip", gzip.compress(b"{}" * 1000, mtime=0)[:-20]), ("br", b"{}"), ("gzip, gzip", b"{}")],
 )
 async def test_packed_wrongly_is_told(upstream: ScriptedUpstream, encoding: str, body: bytes) -> None:
     upstream.replies = [Reply([body], headers={"Content-Encoding": encoding})]
