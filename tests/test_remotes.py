@@ -11,7 +11,7 @@ import pytest
 from hodios import remotes
 from hodios.config import Config, environment, load, remote_keys
 from hodios.errors import ConfigError
-from hodios.remotes import STANDARD_PARAMETERS, ProviderSettings, Remote, RemoteModel
+from hodios.remotes import STANDARD_PARAMETERS, LoadGauges, ProviderSettings, Remote, RemoteModel
 from hodios.types import Price, Range
 
 ACME = """
@@ -84,6 +84,17 @@ def test_a_range_that_makes_no_sense_is_refused(accepted: str, told: str) -> Non
     with pytest.raises(ConfigError, match=r"remote\.acme") as caught:
         read(ACME.replace("[[remote", f"ranges = {{ n = {accepted} }}\n[[remote"))
     assert told in str(caught.value)
+
+
+def test_a_server_may_tell_how_busy_it_is(folder: Path) -> None:
+    text = ACME.replace("[[remote", 'load = { running = ["x:running"], model_label = "model" }\n[[remote', 1)
+    (remote,) = read(text)
+    assert remote.load == LoadGauges(running=("x:running",), model_label="model")
+    (folder / "hodios.toml").write_text(text)
+    settings = load({"HOME": "/"})
+    assert load(environment(settings, base={"HOME": "/"})).remote == (remote,)
+    with pytest.raises(ConfigError, match=r"remote\.acme\.load\.running\[0\] is not accepted"):
+        read(text.replace("x:running", "x running"))
 
 
 def test_settings_have_remotes_and_children_too(folder: Path) -> None:

@@ -45,6 +45,7 @@ from hodios.router.history import History
 from hodios.router.history_file import HistoryFile, keeping
 from hodios.router.probes import Prober
 from hodios.router.router import Router, told
+from hodios.router.server_loads import ServerLoads
 from hodios.router_settings import RouterSettings
 
 EXCHANGE = "hodios.exchange"
@@ -140,6 +141,7 @@ class _Parts(NamedTuple):
     gateway: Gateway
     history: History
     prober: Prober
+    server_loads: ServerLoads
     metrics: Metrics
     store: CatalogStore
     synchronizer: Synchronizer
@@ -165,6 +167,7 @@ def _parts(
         gateway=gateway,
         history=history,
         prober=Prober(providers, router.tracks, history, settings.probe_interval_s),
+        server_loads=ServerLoads(providers, router.tracks),
         metrics=Metrics(gateway.health, RouterCollector(history, router.tracks)),
         store=store,
         synchronizer=synchronizer,
@@ -274,7 +277,12 @@ def create_app(
         routes=_routes(handlers),
         middleware=[door],
         exception_handlers={HTTPException: _refuse},
-        lifespan=_lifespan(providers, keeping(parts.history, HistoryFile(config.home)), parts.prober.running()),
+        lifespan=_lifespan(
+            providers,
+            keeping(parts.history, HistoryFile(config.home)),
+            parts.prober.running(),
+            parts.server_loads.running(),
+        ),
     )
     app.router.redirect_slashes = False
     return app

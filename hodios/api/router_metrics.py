@@ -33,7 +33,7 @@ class RouterCollector(Collector):
                 attempts.add_metric((model, provider, outcome), num)
             for decline in self._history.declines(provider, model):
                 declining.add_metric((model, provider, decline.subject), 1)
-        return [attempts, declining, *self._breakers(), self._probes()]
+        return [attempts, declining, *self._breakers(), self._probes(), *self._reports()]
 
     def _breakers(self) -> tuple[Metric, Metric]:
         is_ejected = GaugeMetricFamily("hodios_ejected", "1 where it failed too often to be asked.", labels=_LABELS)
@@ -50,3 +50,19 @@ class RouterCollector(Collector):
         for (provider, verdict), num in self._history.num_probes().items():
             probes.add_metric((provider, verdict), num)
         return probes
+
+    def _reports(self) -> tuple[Metric, Metric, Metric]:
+        others = GaugeMetricFamily(
+            "hodios_server_requests_of_others", "Requests that a replica has beside ours.", labels=_LABELS
+        )
+        waiting = GaugeMetricFamily(
+            "hodios_server_requests_waiting", "Requests that a replica has not begun.", labels=_LABELS
+        )
+        usage = GaugeMetricFamily("hodios_server_cache_usage", "The used share of its KV cache.", labels=_LABELS)
+        for (provider, model), track in self._tracks.all().items():
+            if (report := track.load.report) is not None:
+                others.add_metric((model, provider), report.num_others)
+                waiting.add_metric((model, provider), report.num_waiting)
+                if report.cache_usage is not None:
+                    usage.add_metric((model, provider), report.cache_usage)
+        return others, waiting, usage

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from hodios.providers.chunks import CHARACTERS_PER_TOKEN
 from hodios.router.demand import texts_of
 from hodios.router.policy import Option
+from hodios.router.stats import USUAL_OUTPUT
 from hodios.types import Request
 
 SATURATION_TOKENS = 8192
-"""τ: with more prompt tokens than these on their way to a server, its cache is not worth the wait."""
+"""τ: with more prompt tokens than these on their way to a server, its cache is not worth the wait. Nor is it where the
+server says itself that requests wait."""
 FIRST_TOKENS = 64
 MOST_MARKS = 16
 """Marks lie at 64, 128, 256 … tokens, so that the longest prompt needs few."""
@@ -79,7 +81,7 @@ class Affinity:
 
     def choose(self, options: Sequence[Option], marks: Sequence[Mark]) -> Choice:
         """Among replicas that are equally fit. The others follow by load."""
-        by_load = sorted(options, key=lambda option: option.track.load.num_tokens)
+        by_load = sorted(options, key=_num_tokens)
         first = self._owner(by_load, marks)
         if first is None:
             first = by_load[min(self._rng.sample(range(len(by_load)), min(2, len(by_load))))]
@@ -106,4 +108,11 @@ class Affinity:
             del self._owners[next(iter(self._owners))]
 
     def _is_saturated(self, option: Option) -> bool:
-        return option.track.load.num_uncached > self._saturation_tokens
+        load = option.track.load
+        return load.has_queue or load.num_uncached > self._saturation_tokens
+
+
+def _num_tokens(option: Option) -> float:
+    """In flight there. Requests of others are taken to be as large as ours are."""
+    load = option.track.load
+    return load.num_tokens + load.num_others * (option.track.size.value or USUAL_OUTPUT)

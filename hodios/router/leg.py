@@ -33,7 +33,7 @@ class Leg:
         self._must_say = request.max_tokens != 0 and request.beginning is None
         """Whether an answer without a token is none: what somebody else began may be whole already."""
         self._size = size
-        self._ticket = track.load.begin(now_s, stop.num_tokens, stop.num_uncached)
+        self._ticket = track.load.begin(now_s, stop.num_tokens, stop.num_uncached, stop.num_answers)
         self._is_probe = track.breaker.begin(now_s)
 
     async def open(self, *, is_only: bool) -> None:

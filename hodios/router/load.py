@@ -1,6 +1,10 @@
-"""What is on its way to one model at one provider, by our own count, and how much it has said it can take. O(1)."""
+"""What is on its way to one model at one provider, by our own count and by what its server says, and how much it has
+said it can take. O(1).
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 MEMORY_S = 10.0
 """How long a refusal for want of room is remembered."""
@@ -8,15 +12,28 @@ _PAUSE_S = 1.0
 """Where a provider that serves nothing of ours has no room and does not say for how long."""
 
 
+class Report(NamedTuple):
+    """What the server has said last."""
+
+    came_s: float
+    num_others: int
+    """Requests that it has beside ours for this model."""
+    num_waiting: int
+    """Requests that it has not begun, whosever they are."""
+    cache_usage: float | None
+    """0 to 1; None: not told."""
+
+
 class Ticket:
     """One request on its way."""
 
-    __slots__ = ("began_s", "num_tokens", "num_uncached")
+    __slots__ = ("began_s", "num_answers", "num_tokens", "num_uncached")
 
-    def __init__(self, began_s: float, num_tokens: int, num_uncached: int) -> None:
+    def __init__(self, began_s: float, num_tokens: int, num_uncached: int, num_answers: int) -> None:
         self.began_s = began_s
         self.num_tokens = num_tokens
         self.num_uncached = num_uncached
+        self.num_answers = num_answers
 
 
 class Load:
@@ -27,6 +44,10 @@ class Load:
         """Of prompts and expected answers in flight."""
         self.num_uncached = 0
         """Of prompts in flight whose first token has not come, those that are not taken to be cached there."""
+        self.num_answers = 0
+        """In flight; servers count each of them as a request."""
+        self.report: Report | None = None
+        """None where there is none, or none any more."""
         self._tickets: dict[Ticket, None] = {}
         self._waiting: dict[Ticket, None] = {}
         self._limit: float | None = None
@@ -37,9 +58,20 @@ class Load:
     def num_in_flight(self) -> int:
         return len(self._tickets)
 
-    def begin(self, now_s: float, num_tokens: int, num_uncached: int) -> Ticket:
-        ticket = Ticket(now_s, num_tokens, num_uncached)
+    @property
+    def num_others(self) -> int:
+        """Requests that others have sent, as far as is known."""
+        return 0 if self.report is None else self.report.num_others
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether the server says that requests wait for it to begin them."""
+        return self.report is not None and self.report.num_waiting > 0
+
+    def begin(self, now_s: float, num_tokens: int, num_uncached: int, num_answers: int = 1) -> Ticket:
+        ticket = Ticket(now_s, num_tokens, num_uncached, num_answers)
         self._tickets[ticket] = self._waiting[ticket] = None
+        self.num_answers += num_answers
         self.num_tokens += num_tokens
         self.num_uncached += num_uncached
         return ticket
@@ -54,6 +86,7 @@ class Load:
         """However it ended."""
         self.prefilled(ticket)
         self.num_tokens -= ticket.num_tokens
+        self.num_answers -= ticket.num_answers
         del self._tickets[ticket]
 
     def longest_wait_s(self, now_s: float) -> float:

@@ -35,6 +35,7 @@ class Stop(NamedTuple):
     num_tokens: int = 0
     """About what the request and its answer have; 0 where nobody needs to know."""
     num_uncached: int = 0
+    num_answers: int = 1
 
 
 class Plan(NamedTuple):
@@ -115,8 +116,11 @@ class Planner:
         replicas = [option for option in options if option.seat.card.is_replica]
         if len(replicas) < 2 or routing.order:
             order = self._arrange(options, routing, demand, now_s)
-            uncached = demand.num_prompt_tokens
-            return [Stop(option.seat, option.track, num_tokens, uncached) for option in order.options], order.rule
+            counts = (num_tokens, demand.num_prompt_tokens, demand.num_answers)
+            return [Stop(option.seat, option.track, *counts) for option in order.options], order.rule
+        replicas[0].track.size.add(num_tokens)
+        for option in replicas:
+            option.track.compared_s = now_s
         tiers = {id(option): tier(option, routing, now_s) for option in replicas}
         fittest = [option for option in replicas if tiers[id(option)] == min(tiers.values())]
         choice = self._affinity.choose(fittest, marks)
@@ -128,7 +132,7 @@ class Planner:
             for each in led if option is led[0] else (option,):
                 num_cached = choice.num_cached if each is led[0] else 0
                 uncached = max(0, demand.num_prompt_tokens - num_cached)
-                stops.append(Stop(each.seat, each.track, num_tokens, uncached))
+                stops.append(Stop(each.seat, each.track, num_tokens, uncached, demand.num_answers))
         rule = "the replica that has the prefix, else the less loaded of two"
         return stops[: None if routing.allows_fallbacks else 1], rule if not others else f"{order.rule}; {rule}"
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from hodios.providers.base import Probed, Provider, Verdict
 from hodios.router.breaker import Breaker
 from hodios.router.history import History
+from hodios.router.rounds import rounds
 from hodios.router.track import Tracks
 
 TICK_S = 1.0
@@ -53,19 +54,11 @@ class Prober:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None, None]:
         """Probes within the block."""
-        task = asyncio.create_task(self._run())
-        try:
+        if not self._interval_s:
             yield
-        finally:
-            tasks = [task, *self._tasks.values()]
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while self._interval_s:
-            await asyncio.sleep(TICK_S * self._jitter())
-            self.look()
+            return
+        async with rounds(self.look, lambda: TICK_S * self._jitter(), self._tasks):
+            yield
 
     def look(self) -> None:
         """Begin the probes that are due, one of a provider at a time."""

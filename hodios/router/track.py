@@ -12,14 +12,19 @@ from hodios.router.stats import Average, Stats
 
 
 class Track:
-    """Lives as long as the router, across reloads of the catalog. `output` is that of the model, whoever serves it."""
+    """Lives as long as the router, across reloads of the catalog. `output` and `size` are those of the model, whoever
+    serves it."""
 
-    def __init__(self, output: Average, breaker: Breaker | None = None) -> None:
+    def __init__(self, output: Average, breaker: Breaker | None = None, size: Average | None = None) -> None:
         self.output = output
         """Tokens of an answer."""
+        self.size = size or Average()
+        """Tokens of a request and its answers, of those that replicas were chosen for."""
         self.breaker = breaker or Breaker()
         self.load = Load()
         self.stats = Stats()
+        self.compared_s = float("-inf")
+        """When it last was one of several replicas for a request."""
 
     def wait_s(self, now_s: float) -> float | None:
         """What to expect of the wait for a first token; None where nothing is known. A request that is still waiting
@@ -43,13 +48,16 @@ class Tracks:
         self._on_breaker = on_breaker
         self._tracks: dict[tuple[str, str], Track] = {}
         self._outputs: dict[str, Average] = {}
+        self._sizes: dict[str, Average] = {}
 
     def of(self, seat: Seat) -> Track:
         key = (seat.provider.name, seat.card.id)
         track = self._tracks.get(key)
         if track is None:
             breaker = Breaker(partial(self._on_breaker, *key))
-            track = self._tracks[key] = Track(self._outputs.setdefault(seat.card.id, Average()), breaker)
+            output = self._outputs.setdefault(seat.card.id, Average())
+            size = self._sizes.setdefault(seat.card.id, Average())
+            track = self._tracks[key] = Track(output, breaker, size)
         return track
 
     def all(self) -> dict[tuple[str, str], Track]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from hodios.api.app import create_app
 from hodios.config import Config
 from hodios.errors import HodiosError, InvalidRequest, Overloaded, ProviderError
 from hodios.events import Event, Finish, Started, Stopped, Text, Usage
-from hodios.providers.base import ModelHealth, Verdict
+from hodios.providers.base import ModelHealth, ServerLoad, Verdict
+from hodios.providers.catalog import read_rows, shipped_folder
+from hodios.providers.gauges import read_gauges
 from hodios.router.past import Kind
 from hodios.types import Attempt, ModelCard, Price, Request
 
@@ -53,6 +57,22 @@ class Playing:
         yield Text(0, "hello", completion_tokens=2)
         yield Stopped(0, "stop")
         yield Finish(Usage(prompt_tokens=3, completion_tokens=2))
+
+
+class Telling(Playing):
+    """A replica that tells how busy it is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.card = structs.replace(self.card, is_replica=True)
+        self.has_told_again = asyncio.Event()
+        self._num_told = 0
+
+    async def loads(self) -> Mapping[str, ServerLoad]:
+        self._num_told += 1
+        if self._num_told > 1:
+            self.has_told_again.set()
+        return {self.card.id: ServerLoad(num_running=3, num_waiting=2, cache_usage=0.5)}
 
 
 class House:
@@ -289,3 +309,30 @@ async def test_figures_outlive_a_restart(config: Config, caller_of: Any, tmp_pat
     assert (await live(3))["answered"] == 3
     assert (tmp_path / "state" / "health").exists()
     assert (await live(2))["answered"] == 5
+
+
+async def test_what_replicas_say_of_their_load_is_counted(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hodios.router.server_loads.TICK_S", 0.01)
+    one, two = Telling("one"), Telling("two")
+    there = house(one, two)
+    async with there.app.router.lifespan_context(there.app):
+        assert not [line for line in await there.metrics() if line.startswith("hodios_server")]
+        await there.ask()
+        await one.has_told_again.wait()
+        lines = await there.metrics()
+    labels = f'model="{MODEL}",provider="one"'
+    assert f"hodios_server_requests_of_others{{{labels}}} 5.0" in lines
+    assert f"hodios_server_requests_waiting{{{labels}}} 2.0" in lines
+    assert f"hodios_server_cache_usage{{{labels}}} 0.5" in lines
+
+
+async def test_another_hodios_can_read_how_busy_this_one_is(house: Any) -> None:
+    class Working(Playing):
+        def health(self) -> Sequence[ModelHealth]:
+            return (ModelHealth(model=MODEL, state="ready", stats={"num_running": 4.0, "num_waiting": 2.0}),)
+
+    there = house(Working("one"), Working("two"), Playing("three", model="maker/other"))
+    gauges = read_rows([shipped_folder()]).providers["hodios"].load
+    assert gauges is not None
+    metrics = (await there.call("GET", "/metrics")).body
+    assert read_gauges(metrics, gauges) == {MODEL: ServerLoad(num_running=8, num_waiting=4)}

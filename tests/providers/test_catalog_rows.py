@@ -75,6 +75,11 @@ def test_a_models_mistakes_are_named(old: str, new: str, told: str) -> None:
         ("hosted = true", "hosted = true\nranges = {n = {max_items = 0}}", "ranges.n.max_items = 0 is not accepted"),
         ("hosted = true", "hosted = true\nranges = {n = {min = 2, max = 1}}", "no number lies between min = 2 and max"),
         ("hosted = true", "hosted = true\noffers = [{id = 'x'}]", "offers[0] must name its model"),
+        ("hosted = true", "hosted = true\nload = {runing = ['x']}", "load.runing is not known. Did you mean running?"),
+        ("hosted = true", "hosted = true\nload = {running = []}", "load.running = [] is not accepted: expected"),
+        ("hosted = true", "hosted = true\nload = {running = ['a b']}", "load.running[0] = 'a b' is not accepted"),
+        ("hosted = true", "hosted = true\nload = {running = ['x'], route = 'm'}", "load.route = 'm' is not accepted"),
+        ("hosted = true", "hosted = true\nload = {}", "load is not accepted: object missing required field `running`"),
         ("hosted = true", "hosted = true\nquirks = ['slow']", "quirks[0] = 'slow' is not accepted"),
     ],
 )

@@ -7,3 +7,4 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parent.parent / "faults"))
+sys.path.append(str(Path(__file__).parent.parent / "providers"))

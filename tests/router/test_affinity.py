@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from seating import names, option, request
 
 from hodios.router.affinity import FIRST_TOKENS, Affinity, Mark, marks_of
+from hodios.router.load import Report
+from hodios.router.policy import Option
+from hodios.router.stats import Average
 from hodios.types import Request, Tool
 
 LONG = "once upon a time there was a king " * 400
@@ -94,6 +97,32 @@ def test_without_a_mark_the_less_loaded_of_two_is_asked() -> None:
     assert firsts["p3"] == 0
     assert [round(firsts[f"p{at}"] / 3000, 1) for at in range(3)] == [0.5, 0.3, 0.2]
     assert names(affinity.choose(options[:1], []).options) == ["p0"]
+
+
+def reported(each: Option, num_others: int, num_waiting: int = 0) -> None:
+    each.track.load.report = Report(0.0, num_others, num_waiting, None)
+
+
+def test_requests_of_others_count_like_ours_of_usual_size() -> None:
+    affinity = Affinity(random.Random(0))
+    options = [option("p0"), option("p1")]
+    reported(options[0], 3)
+    options[1].track.load.begin(0.0, 1000, 0)
+    for size, first in ((300, "p0"), (400, "p1")):
+        options[0].track.size = Average()
+        options[0].track.size.add(size)
+        assert {names(affinity.choose(options, []).options)[0] for _ in range(20)} == {first}
+    options[0].track.load.report = None
+    assert names(affinity.choose(options, []).options)[0] == "p0"
+
+
+def test_a_prompt_leaves_a_replica_where_requests_wait() -> None:
+    affinity = Affinity(random.Random(0))
+    options = [option("p0"), option("p1")]
+    affinity.sent(options[0].seat.card.id, "p0", [Mark(1, 64)])
+    for num_waiting, first in ((0, "p0"), (1, "p1"), (0, "p0")):
+        reported(options[0], 5, num_waiting)
+        assert names(affinity.choose(options, [Mark(1, 64)]).options)[0] == first
 
 
 def test_other_models_and_replicas_that_are_gone_do_not_count() -> None:

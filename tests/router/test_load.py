@@ -15,18 +15,20 @@ def test_counts_return_to_zero(seed: int, num_steps: int) -> None:
     load, tickets = Load(), []
     for step in range(num_steps):
         if rng.random() < 0.6:
-            tickets.append(load.begin(step, rng.randrange(100), rng.randrange(100)))
+            tickets.append(load.begin(step, rng.randrange(100), rng.randrange(100), rng.randrange(1, 4)))
         elif tickets:
             load.prefilled(rng.choice(tickets))
             if rng.random() < 0.7:
                 load.end(tickets.pop(rng.randrange(len(tickets))))
         assert load.num_in_flight == len(tickets)
         assert load.num_tokens == sum(ticket.num_tokens for ticket in tickets)
+        assert load.num_answers == sum(ticket.num_answers for ticket in tickets)
         waiting = [ticket.began_s for ticket in tickets if ticket in load._waiting]
         assert load.longest_wait_s(100.0) == (100.0 - min(waiting) if waiting else 0.0)
     for ticket in tickets:
         load.end(ticket)
     assert (load.num_in_flight, load.num_tokens, load.num_uncached, load.longest_wait_s(99)) == (0, 0, 0, 0)
+    assert load.num_answers == 0
 
 
 def begun(load: Load, num: int) -> list[Ticket]:
