@@ -78,13 +78,14 @@ class RemoteProvider:
 
     async def loads(self) -> Mapping[str, ServerLoad]:
         """As `providers.base.Reporting.loads`."""
-        if self._gauges is None:
+        gauges = self._gauges
+        if gauges is None:
             return {}
-        text = await self._upstream.text_at_root(self._gauges.route, _LOADS_S, MOST_BYTES)
+        text = await self._upstream.text_at_root(gauges.route, _LOADS_S, MOST_BYTES)
         if text is None:
             return {}
         names = {model: served.upstream_id for model, served in self._models.items()}
-        return loads_of(read_gauges(text, self._gauges), names)
+        return loads_of(await run_aside(lambda: read_gauges(text, gauges), len(text)), names)
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """As `providers.base.Provider.generate`; choice index = prompt × n + continuation."""
