@@ -26,8 +26,10 @@ def with_tools_as_text(request: Request, format: Format) -> Request:
     if request.tools and request.tool_choice != "none":
         told.append(format.instructions(request.tools, is_parallel=request.parallel_tool_calls))
         told += choice_in_words(request)
-    messages = with_system_text(_calls_as_text(request.messages or (), format), *told)
-    return structs.replace(request, messages=messages, tools=())
+    messages = request.messages or ()
+    if not told and not any(map(_has_part_in_call, messages)):
+        return structs.replace(request, tools=()) if request.tools else request
+    return structs.replace(request, messages=with_system_text(_calls_as_text(messages, format), *told), tools=())
 
 
 def choice_in_words(request: Request) -> list[str]:
@@ -74,6 +76,11 @@ def asked_again(request: Request, answer: str, calls: Sequence[Called], problem:
 
 def _id(call: Called, number: int) -> str:
     return call.id or f"call_{number}"
+
+
+def _has_part_in_call(message: Mapping[str, Any]) -> bool:
+    """Whether it calls, or is a result."""
+    return bool(message["role"] in ("tool", "function") or message.get("tool_calls") or message.get("function_call"))
 
 
 def _calls_as_text(messages: Sequence[Mapping[str, Any]], format: Format) -> Messages:

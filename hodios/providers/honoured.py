@@ -61,7 +61,7 @@ def values_of(request: Request) -> dict[str, Any]:
     values = {
         name: value
         for name, value, is_default in (*_sampling(request.sampling), *_others(request))
-        if not is_default or (name in _ALWAYS and name in request.given)
+        if not is_default or name in request.given
     }
     if request.max_tokens is not None:
         # It is sent under either name.
@@ -76,8 +76,7 @@ def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, 
     asked = Asked({}, [])
     for name, value, is_default in (*_sampling(request.sampling), *_others(request)):
         if served.honours(name):
-            if not is_default or name in _ALWAYS:
-                _put(asked, name, value, served, is_told=not is_default or name in request.given)
+            _put(asked, name, value, served, is_told=not is_default or name in request.given)
         elif not is_default and name != "user":
             asked.warnings.append(unsupported(name, served))
     if sends_stop(request, served):
@@ -112,29 +111,42 @@ def _fate(value: Any, sent: Any) -> str:
 
 
 def _sampling(sampling: Sampling) -> Iterator[tuple[str, Any, bool]]:
-    """(name, value as it is sent, whether it is the default)"""
+    """(name, value as it is sent, whether it is the default). Of defaults only those that are sent all the same."""
+    if sampling == _NEUTRAL:
+        for name in _ALWAYS:
+            yield name, getattr(sampling, name), True
+        return
     for name in (
         *("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty"),
         *("seed", "min_tokens", "ignore_eos"),
     ):
         value = getattr(sampling, name)
-        yield name, value, value == getattr(_NEUTRAL, name)
-    yield "stop_token_ids", list(sampling.stop_token_ids), not sampling.stop_token_ids
-    biases = {str(token): bias for token, bias in sampling.logit_bias}
-    yield "logit_bias", biases, not biases
+        is_default = value == getattr(_NEUTRAL, name)
+        if not is_default or name in _ALWAYS:
+            yield name, value, is_default
+    if sampling.stop_token_ids:
+        yield "stop_token_ids", list(sampling.stop_token_ids), False
+    if sampling.logit_bias:
+        yield "logit_bias", {str(token): bias for token, bias in sampling.logit_bias}, False
 
 
 def _others(request: Request) -> Iterator[tuple[str, Any, bool]]:
-    yield "user", request.user, request.user is None
-    yield "cache_salt", request.cache_salt, not request.cache_salt
-    yield "chat_template_kwargs", request.template_kwargs, not request.template_kwargs
-    yield "documents", list(request.documents), not request.documents
-    if request.is_chat:
-        yield "continue_final_message", request.continue_final_message, not request.continue_final_message
-        is_default = request.add_generation_prompt or request.continue_final_message
-        yield "add_generation_prompt", request.add_generation_prompt, is_default
-    else:
-        yield "best_of", request.best_of, request.best_of == request.n
+    """The same of what does not belong to sampling."""
+    if request.user is not None:
+        yield "user", request.user, False
+    if request.cache_salt:
+        yield "cache_salt", request.cache_salt, False
+    if request.template_kwargs:
+        yield "chat_template_kwargs", request.template_kwargs, False
+    if request.documents:
+        yield "documents", list(request.documents), False
+    if not request.is_chat:
+        if request.best_of != request.n:
+            yield "best_of", request.best_of, False
+    elif request.continue_final_message:
+        yield "continue_final_message", True, False
+    elif not request.add_generation_prompt:
+        yield "add_generation_prompt", False, False
 
 
 def _add_length(asked: Asked, request: Request, served: Served, prompt: str | tuple[int, ...] | None) -> None:

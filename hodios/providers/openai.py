@@ -27,6 +27,8 @@ from hodios.providers.surrogates import joined
 from hodios.types import Grammar, Request, Tool
 
 ROUTE = "/chat/completions"
+_PLAIN_KEYS = {"role", "content"}
+_PLAIN_ROLES = ("system", "user", "assistant")
 
 
 def chat_body(request: Request, served: Served, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +89,15 @@ def wire_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
     Contents and the text of arguments stay as the client sent them, byte for byte.
     """
+    if all(map(_is_plain, messages)):
+        return [dict(message) for message in messages]
     texts = [{**message, "content": ""} for message in messages]
     return [_wire_message(*pair) for pair in zip(messages, normalize(texts), strict=True)]
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    """Whether every server takes it as it is."""
+    return message.keys() == _PLAIN_KEYS and message["role"] in _PLAIN_ROLES and message["content"] is not None
 
 
 def _wire_message(message: Mapping[str, Any], chat: dict[str, Any]) -> dict[str, Any]:

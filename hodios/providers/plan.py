@@ -104,13 +104,8 @@ class Plan:
         return asked_again(request, draft.raw_text, calls, draft.problem)
 
     def send(self, part: Part, request: Request) -> Sent:
-        sampling = request.sampling
-        if part.number and sampling.seed is not None:
-            # Or all choices would be the same.
-            sampling = structs.replace(sampling, seed=(sampling.seed + part.number) % 2**63)
-        # Where all are wanted, no part is to choose among more than its own.
-        best_of = part.n if request.best_of == request.n else request.best_of
-        request = structs.replace(request, n=part.n, best_of=best_of, sampling=sampling)
+        if part.n != request.n or part.number:
+            request = _of_part(request, part)
         if request.is_chat:
             return self._send_rendered(request) if self._served.is_raw else self._send_chat(request)
         if request.images and not self._served.honours("data"):
@@ -298,6 +293,16 @@ class Plan:
         is_read = self._may_call and not self._has_native_tools
         answer = format.parser(self._original.tools, is_trusted=False) if is_read else PlainParser()
         return ReasoningParser(answer, opened=opened)
+
+
+def _of_part(request: Request, part: Part) -> Request:
+    sampling = request.sampling
+    if part.number and sampling.seed is not None:
+        # Or all choices would be the same.
+        sampling = structs.replace(sampling, seed=(sampling.seed + part.number) % 2**63)
+    # Where all are wanted, no part is to choose among more than its own.
+    best_of = part.n if request.best_of == request.n else request.best_of
+    return structs.replace(request, n=part.n, best_of=best_of, sampling=sampling)
 
 
 def _is_native(grammar: Grammar, served: Served) -> bool:

@@ -7,6 +7,7 @@ with it, as long as the client has seen nothing of it; what does not get better 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -95,10 +96,24 @@ class RemoteProvider:
         plan = Plan(request, served, self._profiles.get(served.family.name))
         bill = _Bill()
         answers = [_Answer(self._upstream, plan, part, bill).events() for part in plan.parts()]
+        notices: dict[Warning, Noticed] = {}
+        is_started = False
         self._num_running[request.model] += 1
         try:
-            async with aclosing(merged(answers, _MOST_AT_ONCE)) as events:
-                async for event in _started(events, request, served):
+            async with aclosing(answers[0] if len(answers) == 1 else merged(answers, _MOST_AT_ONCE)) as events:
+                async for event in events:
+                    if type(event) is Noticed:
+                        # No sign that the server answers.
+                        if event.warning not in notices:
+                            notices[event.warning] = event
+                            if is_started:
+                                yield event
+                        continue
+                    if not is_started:
+                        is_started = True
+                        yield _start(request, served)
+                        for notice in notices.values():
+                            yield notice
                     yield event
         finally:
             self._num_running[request.model] -= 1
@@ -107,25 +122,9 @@ class RemoteProvider:
         yield Finish(bill.usage)
 
 
-async def _started(
-    events: AsyncGenerator[Event, None], request: Request, served: Served
-) -> AsyncGenerator[Event, None]:
-    """With the start before the first event, and each notice once. A notice is no sign that the server answers."""
-    notices: dict[Warning, Noticed] = {}
-    is_started = False
-    async for event in events:
-        if isinstance(event, Noticed):
-            if event.warning not in notices:
-                notices[event.warning] = event
-                if is_started:
-                    yield event
-            continue
-        if not is_started:
-            is_started = True
-            yield Started(served.card.provider, served.card.id, served.card.fingerprint, _num_tokens(request))
-            for notice in notices.values():
-                yield notice
-        yield event
+def _start(request: Request, served: Served) -> Started:
+    card = served.card
+    return Started(card.provider, card.id, card.fingerprint, _num_tokens(request))
 
 
 def _num_tokens(request: Request) -> int:
@@ -181,45 +180,55 @@ class _Answer:
         self._part = part
         self._bill = bill
         self._drafts: list[Draft] = []
+        self._has_stops = False
+        """Whether an answer may be over here before it is over there."""
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All but the start and the finish."""
         request = self._plan.request
         for may_try_again in (self._plan.may_try_again(self._part), False):
-            async with aclosing(self._try(request)) as events:
-                async for event in events:
-                    yield event
-            draft = self._drafts[0]
-            if not may_try_again or not draft.problem or draft.has_shown:
+            sent = await self._written(request)
+            drafts = self._drafts
+            for warning in sent.warnings:
+                yield Noticed(warning)
+            async with aclosing(self._upstream.documents(sent.route, sent.body)) as documents:
+                while (document := await self._next(documents, sent)) is not None:
+                    for said in sent.reader.push(document):
+                        for event in drafts[said.index].push(said):
+                            yield event
+                    if self._has_stops and all(draft.is_stopped for draft in drafts):
+                        break
+            for event in self._end(sent, request):
+                yield event
+            if not may_try_again or not drafts[0].problem or drafts[0].has_shown:
                 break
-            yield Noticed(_asked_again(draft.problem))
-            request = self._plan.again(request, draft)
+            yield Noticed(_asked_again(drafts[0].problem))
+            request = self._plan.again(request, drafts[0])
         for draft in self._drafts:
             for event in draft.settle():
                 yield event
 
-    async def _try(self, request: Request) -> AsyncGenerator[Event, None]:
-        """One request to the server; what may be shown of its answer at once."""
-        part = self._part
+    async def _written(self, request: Request) -> Sent:
+        """What the server is sent; the drafts of its answer are empty."""
         # A long chat may take a template a while.
         size = CHARACTERS_PER_TOKEN * _num_tokens(request)
+        part = self._part
         sent = await run_aside(lambda: self._plan.send(part, request), size)
+        self._has_stops = sent.reading.stops is not None
         self._drafts = [
             Draft(part.first + number, f"{request.id}/{part.first + number}", sent.reading, self._plan.rules)
             for number in range(part.n)
         ]
-        for warning in sent.warnings:
-            yield Noticed(warning)
-        async with aclosing(self._said(sent)) as pieces:
-            async for said in pieces:
-                for event in self._drafts[said.index].push(said):
-                    yield event
-                if all(draft.is_stopped for draft in self._drafts):
-                    break
-        for last in sent.reader.finish():
-            for event in self._last(last):
-                yield event
+        return sent
+
+    def _end(self, sent: Sent, request: Request) -> list[Event]:
+        """Once the server has said all, or enough."""
+        is_enough = self._has_stops and all(draft.is_stopped for draft in self._drafts)
+        if not (is_enough or sent.reader.is_over or sent.reader.has_all):
+            raise self._upstream.judge.broken("ended its answer before it began")
+        events = [event for last in sent.reader.finish() for event in self._last(last)]
         self._account(sent, request)
+        return events
 
     def _last(self, last: Said | Ended) -> list[Event]:
         draft = self._drafts[last.index]
@@ -229,37 +238,25 @@ class _Answer:
             raise self._upstream.judge.broken("failed in the middle of its answer")
         return draft.end(last)
 
-    async def _said(self, sent: Sent) -> AsyncGenerator[Said, None]:
-        """Until the server has said all. Raises ProviderError where it breaks off before."""
-        reader = sent.reader
-        async with aclosing(self._upstream.documents(sent.route, sent.body)) as documents:
-            try:
-                while (document := await _next(documents, is_over=reader.is_over)) is not None:
-                    for said in reader.push(document):
-                        yield said
-            except StopAsyncIteration:
-                if not reader.is_over:
-                    raise self._upstream.judge.broken("broke off its answer") from None
-            except (HodiosError, TimeoutError):
-                # The answer is whole; only the count is missing.
-                if not reader.is_over:
-                    raise
-        if not reader.is_over and not reader.has_all:
-            raise self._upstream.judge.broken("ended its answer before it began")
+    async def _next(self, documents: AsyncGenerator[Document | None, None], sent: Sent) -> Document | None:
+        """The next document; not for long once the answer is over. None where the server has said all. Raises
+        ProviderError where it breaks off before."""
+        if sent.reader.is_over:
+            # The answer is whole; only the count is missing.
+            with contextlib.suppress(StopAsyncIteration, HodiosError, TimeoutError):
+                async with asyncio.timeout(_USAGE_WAIT_S):
+                    return await anext(documents)
+            return None
+        try:
+            return await anext(documents)
+        except StopAsyncIteration:
+            raise self._upstream.judge.broken("broke off its answer") from None
 
     def _account(self, sent: Sent, request: Request) -> None:
         if sent.reader.usage is not None:
             self._bill.add(sent.reader.usage)
         else:
             self._bill.estimate(_num_tokens(request), sum(draft.num_tokens for draft in self._drafts))
-
-
-async def _next(documents: AsyncGenerator[Document | None, None], *, is_over: bool) -> Document | None:
-    """The next document; not for long once the answer is over. Raises StopAsyncIteration, TimeoutError."""
-    if not is_over:
-        return await anext(documents)
-    async with asyncio.timeout(_USAGE_WAIT_S):
-        return await anext(documents)
 
 
 def _asked_again(problem: str) -> Warning:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -67,14 +66,20 @@ class Upstream:
         try:
             if response.status != 200:
                 raise self._refusal(response, await self._all(response, patience, _MOST_REFUSAL_BYTES))
-            if _is_stream(response, body):
-                async with aclosing(self._streamed(response, patience)) as documents:
-                    async for document in documents:
-                        yield document
-            else:
-                whole = await self._all(response, patience, MOST_BYTES + 1)
-                yield self._read(whole)
+            if not _is_stream(response, body):
+                yield self._read(await self._all(response, patience, MOST_BYTES + 1))
                 yield None
+                return
+            events = EventReader()
+            is_open = True
+            while is_open:
+                chunk = await self._chunk(response, patience)
+                is_open = bool(chunk)
+                for data in events.push(chunk) if is_open else events.finish():
+                    if data.strip() == _DONE:
+                        yield None
+                        return
+                    yield self._read(data)
         finally:
             # Of a connection whose answer was read to its end this takes nothing: it is kept.
             response.close()
@@ -123,28 +128,21 @@ class Upstream:
                 if way.is_new:
                     raise
 
-    async def _streamed(
-        self, response: aiohttp.ClientResponse, patience: _Patience
-    ) -> AsyncGenerator[Document | None, None]:
-        events = EventReader()
-        is_open = True
-        while is_open:
-            chunk = await self._guarded(response.content.readany(), patience)
-            patience.has_heard = True
-            is_open = bool(chunk)
-            for data in events.push(chunk) if is_open else events.finish():
-                if data.strip() == _DONE:
-                    yield None
-                    return
-                yield self._read(data)
-
     async def _all(self, response: aiohttp.ClientResponse, patience: _Patience, most_bytes: int) -> bytes:
         """The whole body, or as much of it as anybody wants to know."""
-        body = bytearray()
-        while len(body) < most_bytes and (chunk := await self._guarded(response.content.readany(), patience)):
-            patience.has_heard = True
+        body = await self._chunk(response, patience)
+        while len(body) < most_bytes and (chunk := await self._chunk(response, patience)):
             body += chunk
-        return bytes(body[:most_bytes])
+        return body[:most_bytes]
+
+    async def _chunk(self, response: aiohttp.ClientResponse, patience: _Patience) -> bytes:
+        """What has come of the body, at least a byte; b"" at its end."""
+        content = response.content
+        chunk = b"" if content.exception() else content.read_nowait()
+        if not chunk and not content.at_eof():
+            chunk = await self._guarded(content.readany(), patience)
+        patience.has_heard = True
+        return chunk
 
     async def _guarded(self, work: Awaitable[Result], patience: _Patience) -> Result:
         """Waits no longer than is right. What aiohttp raises is never a cause: its errors hold headers and the key."""
