@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -59,8 +60,18 @@ async def run(settings: config.Config, models: list[Prepared], sock: socket.sock
         applied=roster.sync,
         more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
     )
+    app = create_app(settings, roster, store=store, synchronizer=synchronizer)
+    _spare_collector()
     async with roster.watching(), synchronizer.running():
-        await serve(create_app(settings, roster, store=store, synchronizer=synchronizer), sock)
+        await serve(app, sock)
+
+
+def _spare_collector() -> None:
+    """What is there stays to the end, and requests leave hardly a cycle behind: the collector of cycles need not look
+    through it all several times a second."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 async def _load(model: Prepared, settings: config.Config) -> LocalModel:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, NoReturn
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -65,12 +65,13 @@ class Endpoint:
 
 
 class Door:
-    """Around all routes: request id, key, CORS, errors, metrics."""
+    """Around all routes: request id, key, CORS, errors, metrics. Busy paths lead straight from here to their ends."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
+        endpoints: Mapping[str, Endpoint],
         doorkeeper: Doorkeeper,
         cors: Cors,
         metrics: Metrics,
@@ -78,6 +79,7 @@ class Door:
         new_id: Callable[[], str],
     ) -> None:
         self._app = app
+        self._endpoints = endpoints
         self._doorkeeper = doorkeeper
         self._cors = cors
         self._metrics = metrics
@@ -116,7 +118,12 @@ class Door:
             await self._cors.answer_preflight(exchange)
             return
         exchange.caller = self._doorkeeper.admit(scope["path"], exchange.in_headers)
-        await self._app(scope, receive, send)
+        endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+        else:
+            scope["endpoint"] = endpoint
+            await endpoint(scope, receive, send)
 
 
 async def _refuse(request: Request, error: Exception) -> NoReturn:
@@ -226,6 +233,15 @@ def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
     ]
 
 
+def _straight(routes: Sequence[Route]) -> dict[str, Endpoint]:
+    """Path → end of what is sent to paths that are always the same."""
+    return {
+        route.path: route.endpoint
+        for route in routes
+        if isinstance(route.endpoint, Endpoint) and "POST" in (route.methods or ()) and not route.param_convertors
+    }
+
+
 def _lifespan(
     providers: Sequence[Provider], *contexts: AbstractAsyncContextManager[None]
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -263,20 +279,9 @@ def create_app(
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
     parts = _parts(config, providers, store, synchronizer, statistics, clock)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
-    door = Middleware(
-        Door,
-        doorkeeper=Doorkeeper(
-            config.admin_key, is_metrics_public=config.metrics_public, is_status_public=config.status_public
-        ),
-        cors=Cors(config.cors_origins),
-        metrics=parts.metrics,
-        monotonic=monotonic,
-        new_id=new_id,
-    )
+    routes = _routes(handlers)
     app = Starlette(
-        routes=_routes(handlers),
-        middleware=[door],
-        exception_handlers={HTTPException: _refuse},
+        routes=routes,
         lifespan=_lifespan(
             providers,
             keeping(parts.history, HistoryFile(config.home)),
@@ -285,4 +290,15 @@ def create_app(
         ),
     )
     app.router.redirect_slashes = False
+    app.middleware_stack = Door(
+        ExceptionMiddleware(app.router, handlers={HTTPException: _refuse}),
+        endpoints=_straight(routes),
+        doorkeeper=Doorkeeper(
+            config.admin_key, is_metrics_public=config.metrics_public, is_status_public=config.status_public
+        ),
+        cors=Cors(config.cors_origins),
+        metrics=parts.metrics,
+        monotonic=monotonic,
+        new_id=new_id,
+    )
     return app

@@ -164,23 +164,53 @@ class Exchange:
         return ClientWatch(self, self._receive)
 
 
+class Leaving:
+    """How a server of ours says that the client left. Others tell it who asks them, which takes a task of its own."""
+
+    EXTENSION = "hodios.leaving"
+    """Under which name a scope's `extensions` have it."""
+
+    def __init__(self) -> None:
+        self._tell: Callable[[], None] | None = None
+        self._is_gone = False
+
+    def listen(self, tell: Callable[[], None] | None) -> None:
+        """`tell` is called when the client leaves, at once where it has left."""
+        self._tell = tell
+        if self._is_gone and tell is not None:
+            tell()
+
+    def leave(self) -> None:
+        self._is_gone = True
+        if self._tell is not None:
+            self._tell()
+
+
 class ClientWatch:
     """Cancels the task that entered it as soon as the client leaves, and turns that into ClientGone."""
 
     def __init__(self, exchange: Exchange, receive: Receive) -> None:
         self._exchange = exchange
         self._receive = receive
+        self._leaving: Leaving | None = exchange.scope.get("extensions", {}).get(Leaving.EXTENSION)
+        self._watcher: asyncio.Task[None] | None = None
         self._is_gone = False
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        if self._leaving is not None:
+            self._leaving.listen(self._left)
+        else:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         if not self._exchange.is_complete:
             self._is_gone = True
             self._task.cancel()
@@ -188,7 +218,10 @@ class ClientWatch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._watcher.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        elif self._leaving is not None:
+            self._leaving.listen(None)
         if self._is_gone:
             self._task.uncancel()
             raise ClientGone from error

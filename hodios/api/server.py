@@ -10,6 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from hodios.api.exchange import Leaving
+
 DRAIN_S = 30
 KEEP_ALIVE_S = 75
 HEADERS_S = 30.0
@@ -30,6 +32,8 @@ class BoundedHttp(HttpToolsProtocol):
     _is_in_headers = True
     _deadline: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
+    _leaving: Leaving
+    """Of the one that runs."""
 
     def connection_made(self, transport: Any) -> None:
         sock = transport.get_extra_info("socket")
@@ -43,10 +47,14 @@ class BoundedHttp(HttpToolsProtocol):
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
+            self._leaving.leave()
         super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        self._leaving = Leaving()
+        extensions: Any = {Leaving.EXTENSION: self._leaving}
+        cycle.scope["extensions"] = extensions
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:

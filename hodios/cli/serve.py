@@ -199,6 +199,8 @@ def _starter(config: Config) -> list[InstalledModel]:
 def prepare_all(models: list[InstalledModel], config: Config, providers: Sequence[str]) -> list[Prepared]:
     """Those that can be served; what is wrong with the others is told. Raises SetupError where nothing is left, and
     `providers` have nothing either."""
+    if not models and providers:
+        return []
     # Imported here because it loads what reads GGUF files.
     from hodios.providers.prepare import prepare
 
