@@ -49,6 +49,11 @@ Piece = Content | Thought | CallName | CallArguments | LeftOut
 class Parser(Protocol):
     """Reads one answer in any chunks; what comes out, joined, does not depend on how it was cut."""
 
+    @property
+    def is_transparent(self) -> bool:
+        """Whether all text from here on is content as it is, so that nobody need ask."""
+        ...
+
     def push(self, text: str) -> Sequence[Piece]: ...
 
     def finish(self) -> Sequence[Piece]:

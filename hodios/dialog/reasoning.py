@@ -29,6 +29,8 @@ def opened_by(prompt: str) -> str:
 class PlainParser:
     """For answers that may call nothing: all of it is content."""
 
+    is_transparent = True
+
     def push(self, text: str) -> Sequence[Piece]:
         return (Content(text),) if text else ()
 
@@ -58,6 +60,10 @@ class ReasoningParser:
         self._spaces: list[str] = []
         self._is_blank = True
         """Nothing of the thought has been shown."""
+
+    @property
+    def is_transparent(self) -> bool:
+        return self._is_answering and self._answer.is_transparent
 
     def push(self, text: str) -> Sequence[Piece]:
         if self._is_answering:

@@ -84,6 +84,61 @@ class OpenChoice:
         return [*said, Ended(self.index, reason, self._stop_reason, tuple(self.calls.finish()))]
 
 
+class AnswerReader:
+    """The chunks of one answer, or the one document of an answer that was not streamed. A dialect says where they have
+    what."""
+
+    def __init__(self, num_choices: int, names: Sequence[str] = ()) -> None:
+        """`names`: of the tools that may be called."""
+        self._choices = [OpenChoice(index, names) for index in range(num_choices)]
+        self.usage: Usage | None = None
+        self.is_over = False
+        """Whether the server has told the end of every choice."""
+
+    @property
+    def has_all(self) -> bool:
+        """Whether something of every choice has come."""
+        return all(choice.has_any for choice in self._choices)
+
+    def push(self, document: Mapping[str, Any]) -> list[Said]:
+        choices = document.get("choices")
+        if len(self._choices) == 1 and type(choices) is list and len(choices) == 1 and not document.get("usage"):
+            text = self._text_alone(choices[0])
+            if text is not None:
+                said = self._choices[0].say(text)
+                return [] if said is None else [said]
+        return self._all(document)
+
+    def _all(self, document: Mapping[str, Any]) -> list[Said]:
+        self.usage = usage_of(document) or self.usage
+        said = []
+        for index, choice in choices_of(document, len(self._choices)):
+            state = self._choices[index]
+            found = self._read(state, choice)
+            state.close(choice)
+            if found is not None:
+                said.append(found)
+        self.is_over = all(choice.is_over for choice in self._choices)
+        return said
+
+    def finish(self) -> list[Said | Ended]:
+        return [event for choice in self._choices for event in choice.finish()]
+
+    def _text_alone(self, choice: object) -> str | None:
+        """The text of a choice that has nothing else, as nearly all have; None where one has to look closer."""
+        raise NotImplementedError
+
+    def _read(self, state: OpenChoice, choice: Mapping[str, Any]) -> Said | None:
+        """Whatever the choice has."""
+        raise NotImplementedError
+
+
+def has_more_than_text(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice says more than its text, or is not the first."""
+    get = choice.get
+    return bool(get("finish_reason") or get("index") or get("logprobs") or get("stop_reason"))
+
+
 def string(value: object) -> str:
     return value if isinstance(value, str) else ""
 

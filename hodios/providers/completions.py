@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hodios.events import TokenLogprob, Usage
+from hodios.events import TokenLogprob
 from hodios.providers.chunks import (
     UNKNOWN_TOKEN,
-    Ended,
+    AnswerReader,
     OpenChoice,
     Said,
-    choices_of,
+    has_more_than_text,
     number,
     string,
-    usage_of,
     with_chosen,
 )
 from hodios.providers.openai import response_format, stream_fields
@@ -41,36 +40,17 @@ def completion_body(
     return body | stream_fields(served)
 
 
-class CompletionReader:
-    """The chunks of one prompt's answer, or the one document of an answer that was not streamed."""
+class CompletionReader(AnswerReader):
+    """The answer to one prompt."""
 
-    def __init__(self, num_choices: int) -> None:
-        self._choices = [OpenChoice(index) for index in range(num_choices)]
-        self.usage: Usage | None = None
+    def _text_alone(self, choice: object) -> str | None:
+        if type(choice) is not dict or has_more_than_text(choice):
+            return None
+        text = choice.get("text")
+        return text if type(text) is str else None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the server has told the end of every choice."""
-        return all(choice.is_over for choice in self._choices)
-
-    @property
-    def has_all(self) -> bool:
-        """Whether something of every choice has come."""
-        return all(choice.has_any for choice in self._choices)
-
-    def push(self, document: Mapping[str, Any]) -> list[Said]:
-        self.usage = usage_of(document) or self.usage
-        said = []
-        for index, choice in choices_of(document, len(self._choices)):
-            state = self._choices[index]
-            found = state.say(string(choice.get("text")), logprobs=_logprobs(choice.get("logprobs")))
-            state.close(choice)
-            if found is not None:
-                said.append(found)
-        return said
-
-    def finish(self) -> list[Said | Ended]:
-        return [event for choice in self._choices for event in choice.finish()]
+    def _read(self, state: OpenChoice, choice: Mapping[str, Any]) -> Said | None:
+        return state.say(string(choice.get("text")), logprobs=_logprobs(choice.get("logprobs")))
 
 
 def _logprobs(logprobs: object) -> tuple[TokenLogprob, ...]:

@@ -53,8 +53,9 @@ class Draft:
         """Whether the client has seen anything that cannot be taken back."""
         self.num_tokens = 0
         """An estimate, for servers that count nothing."""
-        self.raw_text = ""
-        """All that the model said."""
+        self._said: list[str] = []
+        self._is_straight = False
+        """Whether whatever comes is text to be shown at once."""
         self._reading = reading
         self._rules = rules
         self._seed = seed
@@ -91,16 +92,41 @@ class Draft:
     def calls(self) -> tuple[Called, ...]:
         return self._judged.calls
 
-    def push(self, said: Said) -> list[Event]:
+    @property
+    def raw_text(self) -> str:
+        """All that the model said."""
+        return "".join(self._said)
+
+    def push(self, said: Said) -> Sequence[Event]:
+        if self._is_straight and not said.thought and not said.logprobs:
+            return (self._pass_on(said.text),)
         if self.is_stopped:
             return []
         echoed, said = self._echo(said)
-        return self._new([*echoed, *self._push(said)])
+        shown = self._new([*echoed, *self._push(said)])
+        self._is_straight = self._leads_straight()
+        return shown
+
+    def _leads_straight(self) -> bool:
+        """Whether text is shown as it comes from here on: nothing in it is looked for, or could be held."""
+        is_read = self._reader is not None and not self._reader.is_transparent
+        is_looked_at = self._matcher is not None or not self._overlap.is_over or self._unseen is not None
+        has_echo = len(self._reading.echo) > self._num_echoed
+        return not (is_read or is_looked_at or has_echo or self._holds_text)
+
+    def _pass_on(self, text: str) -> Text:
+        self._num_pieces += 1
+        self._num_characters += len(text)
+        self.num_tokens = self._estimate()
+        self._said.append(text)
+        self._texts.append(text)
+        self.has_shown = True
+        return Text(self.index, text, (), self.num_tokens)
 
     def _resume(self, beginning: Beginning) -> None:
         """Read what the client has, and show nothing of it."""
         self.has_shown = True
-        self.raw_text = self._reading.begun
+        self._said.append(self._reading.begun)
         if self._reader is None:
             self._texts.append(beginning.text)
         else:
@@ -200,7 +226,7 @@ class Draft:
     def _read(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> list[Event]:
         if not text and not logprobs:
             return []
-        self.raw_text += text
+        self._said.append(text)
         event = Text(self.index, text, logprobs, self.num_tokens)
         return self._sort([event] if self._reader is None else self._reader.push(event))
 

@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hodios.dialog.messages import normalize, tool_definitions
-from hodios.events import TokenLogprob, Usage
+from hodios.events import TokenLogprob
 from hodios.providers.chunks import (
     UNKNOWN_TOKEN,
-    Ended,
+    AnswerReader,
     OpenChoice,
     Said,
-    choices_of,
+    has_more_than_text,
     number,
     string,
-    usage_of,
     with_chosen,
 )
 from hodios.providers.served import Served
@@ -128,49 +127,32 @@ def with_images(messages: list[dict[str, Any]], images: Sequence[str]) -> list[d
     return [*messages, {"role": "user", "content": parts}]
 
 
-class ChatReader:
-    """The chunks of one answer, or the one document of an answer that was not streamed."""
+class ChatReader(AnswerReader):
+    """The answer to one chat."""
 
     def __init__(self, num_choices: int, tools: Sequence[Tool]) -> None:
-        names = [tool.name for tool in tools]
-        self._choices = [OpenChoice(index, names) for index in range(num_choices)]
-        self.usage: Usage | None = None
+        super().__init__(num_choices, [tool.name for tool in tools])
 
-    @property
-    def is_over(self) -> bool:
-        """Whether the server has told the end of every choice."""
-        return all(choice.is_over for choice in self._choices)
+    def _text_alone(self, choice: object) -> str | None:
+        if type(choice) is not dict or has_more_than_text(choice):
+            return None
+        delta = choice.get("delta")
+        if type(delta) is not dict or len(delta) != 1:
+            return None
+        text = delta.get("content")
+        return text if type(text) is str else None
 
-    @property
-    def has_all(self) -> bool:
-        """Whether something of every choice has come."""
-        return all(choice.has_any for choice in self._choices)
-
-    def push(self, document: Mapping[str, Any]) -> list[Said]:
-        self.usage = usage_of(document) or self.usage
-        said = []
-        for index, choice in choices_of(document, len(self._choices)):
-            message = choice.get("delta")
-            if not isinstance(message, dict):
-                message = choice.get("message")
-            found = self._read(self._choices[index], choice, message if isinstance(message, dict) else {})
-            if found is not None:
-                said.append(found)
-        return said
-
-    def finish(self) -> list[Said | Ended]:
-        return [event for choice in self._choices for event in choice.finish()]
-
-    @staticmethod
-    def _read(state: OpenChoice, choice: Mapping[str, Any], message: Mapping[str, Any]) -> Said | None:
+    def _read(self, state: OpenChoice, choice: Mapping[str, Any]) -> Said | None:
+        found = choice.get("delta")
+        if not isinstance(found, dict):
+            found = choice.get("message")
+        message: Mapping[str, Any] = found if isinstance(found, dict) else {}
         state.calls.push(message.get("tool_calls"))
         if isinstance(message.get("function_call"), dict):
             state.calls.push([{"index": 0, "function": message["function_call"]}])
         text, parts = _content(message.get("content"))
         thought = string(message.get("reasoning_content")) or string(message.get("reasoning")) or parts
-        said = state.say(text or string(message.get("refusal")), thought, _logprobs(choice.get("logprobs")))
-        state.close(choice)
-        return said
+        return state.say(text or string(message.get("refusal")), thought, _logprobs(choice.get("logprobs")))
 
 
 def _content(content: object) -> tuple[str, str]:

@@ -37,6 +37,11 @@ class ChoiceReader:
         self.reasoning_tokens = 0
         """Tokens that brought nothing but thoughts."""
 
+    @property
+    def is_transparent(self) -> bool:
+        """Whether all text from here on is content as it is."""
+        return self._parser.is_transparent
+
     def push(self, event: Text) -> list[Read]:
         pieces = self._parser.push(event.text)
         if pieces and all(isinstance(piece, Thought) for piece in pieces):

@@ -32,6 +32,8 @@ _PROBE_S = 5.0
 _LOADS_S = 2.0
 _USAGE_WAIT_S = 5.0
 """How long to wait for the usage of an answer that is complete."""
+_BROKEN_OFF: Document = {}
+"""Instead of a document: there are no more, and the server has not said that this was all."""
 
 
 class RemoteProvider:
@@ -191,9 +193,15 @@ class _Answer:
             drafts = self._drafts
             for warning in sent.warnings:
                 yield Noticed(warning)
+            reader = sent.reader
             async with aclosing(self._upstream.documents(sent.route, sent.body)) as documents:
-                while (document := await self._next(documents, sent)) is not None:
-                    for said in sent.reader.push(document):
+                while True:
+                    document = await (_last_of(documents) if reader.is_over else anext(documents, _BROKEN_OFF))
+                    if document is _BROKEN_OFF:
+                        raise self._upstream.judge.broken("broke off its answer")
+                    if document is None:
+                        break
+                    for said in reader.push(document):
                         for event in drafts[said.index].push(said):
                             yield event
                     if self._has_stops and all(draft.is_stopped for draft in drafts):
@@ -230,7 +238,7 @@ class _Answer:
         self._account(sent, request)
         return events
 
-    def _last(self, last: Said | Ended) -> list[Event]:
+    def _last(self, last: Said | Ended) -> Sequence[Event]:
         draft = self._drafts[last.index]
         if isinstance(last, Said):
             return draft.push(last)
@@ -238,25 +246,20 @@ class _Answer:
             raise self._upstream.judge.broken("failed in the middle of its answer")
         return draft.end(last)
 
-    async def _next(self, documents: AsyncGenerator[Document | None, None], sent: Sent) -> Document | None:
-        """The next document; not for long once the answer is over. None where the server has said all. Raises
-        ProviderError where it breaks off before."""
-        if sent.reader.is_over:
-            # The answer is whole; only the count is missing.
-            with contextlib.suppress(StopAsyncIteration, HodiosError, TimeoutError):
-                async with asyncio.timeout(_USAGE_WAIT_S):
-                    return await anext(documents)
-            return None
-        try:
-            return await anext(documents)
-        except StopAsyncIteration:
-            raise self._upstream.judge.broken("broke off its answer") from None
-
     def _account(self, sent: Sent, request: Request) -> None:
         if sent.reader.usage is not None:
             self._bill.add(sent.reader.usage)
         else:
             self._bill.estimate(_num_tokens(request), sum(draft.num_tokens for draft in self._drafts))
+
+
+async def _last_of(documents: AsyncGenerator[Document | None, None]) -> Document | None:
+    """The next document after the end of the answer, of which only the count is missing: not for long, and not at any
+    price."""
+    with contextlib.suppress(StopAsyncIteration, HodiosError, TimeoutError):
+        async with asyncio.timeout(_USAGE_WAIT_S):
+            return await anext(documents)
+    return None
 
 
 def _asked_again(problem: str) -> Warning:

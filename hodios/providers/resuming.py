@@ -101,18 +101,19 @@ class Overlap:
     def __init__(self, before: str) -> None:
         self._before = before
         self._held = ""
-        self._is_over = False
+        self.is_over = not before
+        """Whether all that comes is new."""
 
     def push(self, text: str) -> str:
         """What is new, as soon as that is certain."""
-        if self._is_over:
+        if self.is_over:
             return text
         self._held += text
         return "" if self._may_grow() else self.flush()
 
     def flush(self) -> str:
         """What is held, at the end."""
-        new, self._held, self._is_over = self._held[self._num_repeated() :], "", True
+        new, self._held, self.is_over = self._held[self._num_repeated() :], "", True
         return new
 
     def _may_grow(self) -> bool:

@@ -18,11 +18,8 @@ class EventReader:
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._line = bytearray()
-        """The beginning of a line."""
-        self._data: list[bytes] = []
-        self._num_bytes = 0
-        """In `_data`."""
+        self._held = bytearray()
+        """The beginning of an event."""
         self._is_first = True
         self._ends_in_return = False
 
@@ -36,37 +33,34 @@ class EventReader:
         self._ends_in_return = chunk.endswith(b"\r")
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        self._line += chunk
-        if b"\n" not in chunk:
-            self._check_size()
+        has_end = b"\n\n" in chunk or (chunk.startswith(b"\n") and self._held.endswith(b"\n"))
+        self._held += chunk
+        if not has_end:
+            self._check_size(self._held)
             return []
-        *lines, rest = bytes(self._line).split(b"\n")
-        self._line = bytearray(rest)
-        events = [data for line in lines if (data := self._read(line)) is not None]
-        self._check_size()
-        return events
+        *blocks, rest = bytes(self._held).split(b"\n\n")
+        self._held = bytearray(rest)
+        self._check_size(self._held)
+        return [data for block in blocks if (data := self._read(block)) is not None]
 
     def finish(self) -> list[bytes]:
         """The stream has ended: the event that was not closed, if there is one."""
-        lines = (bytes(self._line), b"")
-        self._line.clear()
-        return [data for line in lines if (data := self._read(line)) is not None]
+        data = self._read(bytes(self._held))
+        self._held.clear()
+        return [] if data is None else [data]
 
-    def _read(self, line: bytes) -> bytes | None:
-        """The data of the event that `line` closes."""
+    def _read(self, block: bytes) -> bytes | None:
+        """The data of an event, without the blank line that closed it; None for one without data."""
+        self._check_size(block)
         if self._is_first:
             self._is_first = False
-            line = line.removeprefix(_MARK)
-        if not line:
-            data, self._data, self._num_bytes = self._data, [], 0
-            return b"\n".join(data) if data else None
-        field, _, value = line.partition(b":")
-        if field == b"data":
-            self._data.append(value.removeprefix(b" "))
-            self._num_bytes += len(value) + 1
-            self._check_size()
-        return None
+            block = block.removeprefix(_MARK)
+        if block.startswith(b"data: ") and b"\n" not in block:
+            return block[6:]
+        fields = (line.partition(b":") for line in block.split(b"\n"))
+        values = [value.removeprefix(b" ") for field, _, value in fields if field == b"data"]
+        return b"\n".join(values) if values else None
 
-    def _check_size(self) -> None:
-        if len(self._line) + self._num_bytes > self._most_bytes:
+    def _check_size(self, event: bytes | bytearray) -> None:
+        if len(event) > self._most_bytes:
             raise ProviderError(f"an event of the answer has more than {self._most_bytes} bytes")

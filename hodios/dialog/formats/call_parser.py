@@ -17,6 +17,8 @@ class CallParser:
     string of a broken one is no call, and the work stays a step a character.
     """
 
+    is_transparent = False
+
     def __init__(self, opening: Tags, closing: Tags, *, is_trusted: bool) -> None:
         """`opening`: what begins calls; `closing`: the same, and what may end the last one."""
         self._outside = self._splitter = Splitter(opening)
