@@ -20,6 +20,7 @@ from hodios.api.calls import call_deltas
 from hodios.api.exchange import EVENT_STREAM, Exchange, error_fields
 from hodios.api.explanation import route_of
 from hodios.api.logprobs import TextLogprobs, chat_logprobs
+from hodios.api.outbox import Outbox
 from hodios.api.wire import Call
 from hodios.errors import HodiosError
 from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
@@ -230,7 +231,7 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event], chunks: Chunks
     """Send the whole stream. Headers wait for the first event. Raises what the provider raises."""
     exchange.epilogue = chunks.failure
     ending = b""
-    async with KeepAlive(exchange, interval_s) as keep_alive:
+    async with KeepAlive(exchange, interval_s) as keep_alive, Outbox(exchange) as outbox:
         async for event in events:
             data = chunks.encode(event)
             if keep_alive.is_sending:
@@ -240,5 +241,5 @@ async def relay(exchange: Exchange, events: AsyncIterator[Event], chunks: Chunks
             if type(event) is Finish:
                 ending = data
             elif data:
-                await exchange.write(data)
+                await outbox.put(data)
     await exchange.write(ending + DONE, is_last=True)
