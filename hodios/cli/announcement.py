@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from hodios import __version__
 from hodios.cli.console import gigabytes, program, visible
-from hodios.errors import HodiosError, SetupError
 from hodios.types import ModelCard
 
 if TYPE_CHECKING:
-    from hodios.providers.client import Client, ModelAtProvider
+    from hodios.providers.report import ModelAtProvider, Report
 
 LOCAL = "local"
 """The provider of the models that the engine runs."""
@@ -29,13 +28,13 @@ model waits for what providers list."""
 
 
 async def state_of_all(
-    client: Client, own: Callable[[], Collection[str]], clock: Callable[[], float] = time.monotonic
+    report: Report, own: Callable[[], Collection[str]], clock: Callable[[], float] = time.monotonic
 ) -> list[ModelAtProvider]:
     """Every model at every provider, once there is something to say: all of `own` are ready, or something is and time
     is up, or nothing can be waited for. `own`: the servers and local models that are loading, as `holder` has them."""
     since: float | None = None
     while True:
-        states = await _states(client)
+        states = await report.states()
         if states is not None:
             ready = {holder(each) for each in states if each.state == "ready"}
             waited_for = own()
@@ -49,13 +48,6 @@ async def state_of_all(
 def holder(each: ModelAtProvider) -> str:
     """Who has to be loaded for a model to be ready: the model itself on this machine, else the whole server."""
     return each.model if each.provider == LOCAL else each.provider
-
-
-async def _states(client: Client) -> list[ModelAtProvider] | None:
-    try:
-        return await client.states()
-    except (SetupError, HodiosError):
-        return None
 
 
 def lines(

@@ -20,6 +20,7 @@ from hodios.errors import ConfigError, SetupError
 from hodios.providers.installed import InstalledModel, find, installed
 from hodios.providers.launch import Child, ChildEvent, Pace, Supervisor
 from hodios.providers.prepared import Prepared, worker_options
+from hodios.providers.report import Report
 from hodios.providers.starter import fetch_starter
 
 if TYPE_CHECKING:
@@ -278,12 +279,8 @@ class _Service:
 
     async def _announce(self) -> None:
         """Once a model is ready, say who has which, and how to ask them."""
-        # Imported here because it loads the HTTP client, when the API process has been started.
-        from hodios.providers.client import Client
-
         key = self._config.admin_key or ""
-        async with Client(self._url, key) as client:
-            states = await state_of_all(client, self._loading)
+        states = await state_of_all(Report(self._url, key), self._loading)
         cards = [each.card for each in self._prepared if each.card.id not in self._refused]
         for line in lines(states, cards, self._providers, url=self._url, key=key):
             stdout().print(line)

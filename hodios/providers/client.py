@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5)
 _PROBE_TIMEOUT = aiohttp.ClientTimeout(total=2)
-_NOT_READY = 503
-"""The status of a report that no model is ready."""
 
 
 class ServedModel(Struct, frozen=True):
@@ -33,15 +31,6 @@ class ServedModel(Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     context_length: int = 0
     status: str = ""
-
-
-class ModelAtProvider(Struct, frozen=True):
-    """What `GET health` says of one model at one provider."""
-
-    model: str
-    provider: str
-    state: str
-    """As `providers.base.ModelState`."""
 
 
 class Counts(Struct, frozen=True):
@@ -66,10 +55,6 @@ class Piece(Struct, frozen=True):
 
 class _Models(Struct):
     data: list[ServedModel]
-
-
-class _Health(Struct):
-    models: list[ModelAtProvider]
 
 
 class _Delta(Struct, frozen=True):
@@ -124,16 +109,6 @@ class Client:
             async with self._session.get(f"{self._url}/v1/models", timeout=_PROBE_TIMEOUT) as response:
                 await _check(response)
                 return msgspec.json.decode(await response.read(), type=_Models).data
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise self._unreachable(error) from error
-
-    async def states(self) -> list[ModelAtProvider]:
-        """How every model is doing at everyone who serves it, whether any is ready or not."""
-        try:
-            async with self._session.get(f"{self._url}/health", timeout=_PROBE_TIMEOUT) as response:
-                if response.status != _NOT_READY:
-                    await _check(response)
-                return msgspec.json.decode(await response.read(), type=_Health).models
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 

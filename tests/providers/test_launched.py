@@ -17,7 +17,7 @@ from hodios.launches import Launch, placed
 from hodios.providers.catalog_rows import Offer
 from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.launched import DEFAULT_CONTEXT, LaunchedProvider, Siblings, kind_row, launched
-from hodios.providers.probe import NOBODY, status_of, status_of_first
+from hodios.providers.probe import NOBODY, answer_of, status_of, status_of_first
 from hodios.remotes import Remote, RemoteModel
 from hodios.types import Price
 
@@ -302,6 +302,23 @@ async def test_a_probe_reads_the_status_alone(line: bytes, status: int) -> None:
     server.close()
     await server.wait_closed()
     assert await status_of(f"http://127.0.0.1:{port}/") == NOBODY
+
+
+@pytest.mark.parametrize(
+    ("answered", "expected"),
+    [
+        (b"HTTP/1.1 503 x\r\nA: b\r\n\r\n" + b"x" * 100_000, (503, b"x" * 100_000)),
+        (b"HTTP/1.1 200 OK\r\n", (200, b"")),
+        (b"", (NOBODY, b"")),
+    ],
+)
+async def test_a_short_answer_is_read_whole(answered: bytes, expected: tuple[int, bytes]) -> None:
+    asked: list[bytes] = []
+    server = await answer(answered, asked)
+    assert await answer_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "sk-1") == expected
+    assert asked[0].startswith(b"GET / HTTP/1.0\r\n")
+    server.close()
+    await server.wait_closed()
 
 
 async def test_the_second_route_is_asked_only_where_the_first_is_none() -> None:
