@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     try:
         _require_cpus()
         for name in options.subjects:
-            if name != plan.OURS:
+            if name in gateway_peers.PACKAGES:
                 gateway_peers.install(name, CACHE / "gateways" / name.lower(), dict(os.environ))
         with contextlib.ExitStack() as stack:
             ports = _open_upstream(stack)

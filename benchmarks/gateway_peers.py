@@ -67,6 +67,8 @@ def launch(name: str, folder: Path, upstream_port: int, port: int) -> Launch:
     match name:
         case plan.OURS:
             return _hodios(folder, upstream, port)
+        case plan.BARE:
+            return Launch([sys.executable, "-m", "benchmarks.bare_gateway", str(port), upstream])
         case plan.VLLM_ROUTER:
             return Launch([str(folder / "bin" / "vllm-router"), *listen, str(free_port())])
         case plan.SMG:

@@ -10,12 +10,13 @@ from benchmarks.load import Load, Seen
 
 DIRECT = "none (direct)"
 OURS = "Hodios"
+BARE = "bare Python"
 VLLM_ROUTER = "vllm-router"
 SMG = "smg"
 PORTKEY = "Portkey"
 LITELLM = "LiteLLM"
-GATEWAYS = (OURS, VLLM_ROUTER, SMG, PORTKEY, LITELLM)
-STREAMING = (OURS, VLLM_ROUTER, SMG, LITELLM)
+GATEWAYS = (OURS, BARE, VLLM_ROUTER, SMG, PORTKEY, LITELLM)
+STREAMING = (OURS, BARE, VLLM_ROUTER, SMG, LITELLM)
 """Portkey 1.15.2 answers every streamed request with status 500 ("TypeError: immutable", on Node.js 20)."""
 MODEL = "nousresearch/hermes-2-pro-llama-3-8b"
 NUM_TEXTS = 500
@@ -130,7 +131,7 @@ def ratios() -> list[Ratio]:
     """The RESULT lines in their order; those without both sides are left out by `figures.results`."""
     targets = {SMG: 1.0, PORTKEY: 5.0, LITELLM: 40.0}
     peers = GATEWAYS[1:]
-    names = {peer: peer.lower() for peer in peers}
+    names = {peer: peer.lower().split()[0] for peer in peers}
     return [
         *(Ratio(f"gateway-{names[peer]}", (OURS, RATE), (peer, RATE), targets.get(peer)) for peer in peers),
         *(Ratio(f"gateway-p50-{names[peer]}", (OURS, P50), (peer, P50), is_time=True) for peer in peers),
