@@ -26,6 +26,7 @@ class Outbox:
         self._has_written = False
         """In this turn of the event loop."""
         self._writing: asyncio.Task[None] | None = None
+        self._is_first = True
 
     async def __aenter__(self) -> Outbox:
         return self
@@ -36,6 +37,10 @@ class Outbox:
             self._has_written = True
             self._loop.call_soon(self._turn)
             await self._exchange.write(data)
+            if self._is_first:
+                # Transports write when the loop turns, and a long burst may be waiting to be read.
+                self._is_first = False
+                await asyncio.sleep(0)
             return
         self._waiting.append(data)
         self._num_bytes += len(data)
