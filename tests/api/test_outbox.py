@@ -83,11 +83,15 @@ async def test_who_reads_slowly_holds_the_writer_up() -> None:
 
 async def test_an_error_comes_after_all_that_was_put() -> None:
     written = Written()
-    with pytest.raises(ValueError, match="broken"):
+
+    async def write() -> None:
         async with outbox_of(written) as outbox:
             for data in (b"a", b"b", b"c"):
                 await outbox.put(data)
             raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await write()
     assert b"".join(written.pieces) == b"abc"
 
 
