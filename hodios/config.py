@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hodios import launches, remotes, router_settings
+from hodios import launches, remotes, router_settings, store_settings
 from hodios import setting_values as kinds
 from hodios.admin_key import check_exposed
 from hodios.errors import ConfigError
@@ -51,6 +51,7 @@ class Config(Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderSettings, ...] = ()
     router: router_settings.RouterSettings | None = None
     launch: tuple[launches.Launch, ...] = ()
+    store_url: str | None = None
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -213,6 +214,15 @@ SETTINGS: tuple[Setting, ...] = (
         "sections `[[launch]]` (environment: the same as JSON)",
         "Servers that Hodios starts itself, see [launch](launch.md).",
         write=launches.write,
+    ),
+    Setting(
+        "store",
+        "store_url",
+        store_settings.url,
+        "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+        "Where keys, budgets and usage are kept; absent: SQLite in HODIOS_HOME/hodios.db, for one process.",
+        is_secret=True,
+        option="url",
     ),
 )
 

@@ -1,17 +1,31 @@
-"""Where keys, budgets and usage are kept, as the settings say: the section `[store]`. Refuses what it does not know."""
+"""Where keys, budgets and usage are kept, as the settings say: the section `[store]`."""
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+_SERVERS = ("postgresql", "postgres")
 
 
 def url(value: object) -> str:
-    """`sqlite:///PATH` or `postgresql://…`. Raises ValueError."""
-    if not isinstance(value, str) or any(c.isspace() for c in value):
+    """`sqlite:///PATH`, or a URL as PostgreSQL's own programs read it. Raises ValueError."""
+    if not isinstance(value, str) or not all("!" <= c <= "~" for c in value):
         raise ValueError
     parts = urlsplit(value)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        return value
-    if parts.scheme in ("postgresql", "postgres") and (parts.port or True) and len(parts.path) > 1:
-        return value
-    raise ValueError
+    is_file = parts.scheme == "sqlite" and not (parts.netloc or parts.query or parts.fragment)
+    if not (is_file or parts.scheme in _SERVERS) or len(parts.path) < 2:
+        raise ValueError
+    return value
+
+
+def default_url(home: Path) -> str:
+    return f"sqlite:///{quote(str(home / 'hodios.db'))}"
+
+
+def shown(url: str) -> str:
+    """For people to read: without a password, wherever in the URL it stands."""
+    parts = urlsplit(url)
+    user = parts.username
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{user}@{host}" if user else host, query="", fragment="").geturl()

@@ -1,0 +1,102 @@
+"""What was used, written down: each attempt and each request once, however often it is told, and their costs in the
+accounts and the hourly sums with them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Table, bindparam, update
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hodios.store import sums
+from hodios.store.database import Database
+from hodios.store.leases import held_by, lock, take
+from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
+from hodios.store.schema import accounts, attempts, hourly, hourly_users, requests
+
+MOST_COST = 10**15
+"""Nano-dollars. No answer costs a million dollars: what says so is wrong, and must not stop the ledger."""
+MOST_TOKENS = 10**12
+MOST_CHARACTERS = 1000
+"""Of a text that a client or a provider chose."""
+
+
+R = TypeVar("R", SettledAttempt, LoggedRequest)
+
+
+class Ledger:
+    """All methods raise StoreUnavailable; whatever was made of a batch, it may be told again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def settle(
+        self, process: str, settled: Iterable[SettledAttempt], logged: Iterable[LoggedRequest] = ()
+    ) -> list[tuple[str, int]]:
+        """The costs count in their accounts from now on, and as far as leases of `process` cover them, those are used
+        up. All or nothing. Returns (request id, attempt number) of the attempts that were not known before."""
+        # Where a batch itself tells something twice, the first one counts, as it does between batches.
+        told = {(attempt.request_id, attempt.number): attempt for attempt in reversed([*map(_clean, settled)])}
+        asked = {request.request_id: request for request in reversed([*map(_clean, logged)])}
+
+        async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
+            new = await self._insert(connection, attempts, [told[key] for key in sorted(told)])
+            counted = [told[row["request_id"], row["number"]] for row in new]
+            await self._charge(connection, process, counted)
+            new = await self._insert(connection, requests, [asked[key] for key in sorted(asked)])
+            await self._sum(connection, counted, [asked[row["request_id"]] for row in new])
+            return [(attempt.request_id, attempt.number) for attempt in counted]
+
+        return await self._database.write(work)
+
+    async def _insert(
+        self, connection: AsyncConnection, table: Table, records: Sequence[SettledAttempt | LoggedRequest]
+    ) -> Sequence[RowMapping]:
+        """Returns the primary keys of those that were not there."""
+        if not records:
+            return []
+        rows = [{column.name: getattr(record, column.name) for column in table.columns} for record in records]
+        insert = self._database.insert(table).on_conflict_do_nothing()
+        return (await connection.execute(insert.returning(*table.primary_key), rows)).mappings().all()
+
+    async def _charge(self, connection: AsyncConnection, process: str, counted: Iterable[SettledAttempt]) -> None:
+        costs: dict[AccountId, int] = defaultdict(int)
+        for attempt in counted:
+            for account in set(attempt.accounts) if attempt.cost else ():
+                costs[account] += attempt.cost or 0
+        if not costs:
+            return
+        await lock(self._database, connection, costs)
+        held = await held_by(connection, process, costs)
+        row = accounts.c.id == bindparam("name")
+        grown = update(accounts).where(row).values(settled=accounts.c.settled + bindparam("cost"))
+        await connection.execute(grown, [{"name": str(account), "cost": cost} for account, cost in costs.items()])
+        await take(connection, process, {account: min(costs[account], held[account]) for account in held})
+
+    async def _sum(
+        self, connection: AsyncConnection, counted: Sequence[SettledAttempt], logged: Sequence[LoggedRequest]
+    ) -> None:
+        await self._add(connection, hourly, sums.of_providers(counted, logged))
+        await self._add(connection, hourly_users, sums.of_users(counted, logged))
+
+    async def _add(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            insert = self._database.insert(table)
+            keys = list(table.primary_key)
+            added = {name: table.c[name] + insert.excluded[name] for name in sums.NAMES}
+            await connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=added), rows)
+
+
+def _clean(record: R) -> R:
+    """A record that both databases can hold: one that they refuse would hold up all that come after it."""
+    changes: dict[str, object] = {}
+    for name, value in msgspec.structs.asdict(record).items():
+        if isinstance(value, str):
+            changes[name] = value[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
+        elif name.endswith("_tokens") or name == "cost":
+            changes[name] = value and max(0, min(value, MOST_COST if name == "cost" else MOST_TOKENS))
+    return msgspec.structs.replace(record, **changes)
