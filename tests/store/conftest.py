@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.database import Database
 from hodios.store.migration import upgrade
@@ -62,18 +63,27 @@ def postgresql_url(new_postgresql: Callable[[], str]) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
-    """With the tables, and nothing in them."""
+async def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a database with the tables, and nothing in them."""
     if request.param == "sqlite":
-        opened = Database.open(f"sqlite:///{tmp_path}/hodios.db")
-        await upgrade(opened)
+        url = f"sqlite:///{tmp_path}/hodios.db"
+        database = Database.open(url)
+        await upgrade(database)
     else:
-        opened = Database.open(request.getfixturevalue("postgresql_url"))
-        await opened.write(lambda connection: connection.run_sync(_empty))
+        url = request.getfixturevalue("postgresql_url")
+        database = Database.open(url)
+        await database.write(_empty)
+    await database.close()
+    return url
+
+
+@pytest.fixture
+async def database(store_url: str) -> AsyncIterator[Database]:
+    opened = Database.open(store_url)
     yield opened
     await opened.close()
 
 
-def _empty(connection: object) -> None:
+async def _empty(connection: AsyncConnection) -> None:
     for table in reversed(metadata.sorted_tables):
-        connection.execute(table.delete())  # type: ignore[attr-defined]
+        await connection.execute(table.delete())
