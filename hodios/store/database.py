@@ -7,6 +7,7 @@ do not wait for it. Nothing here blocks the event loop.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from hodios.errors import ConfigError
 from hodios.store.failures import StoreUnavailable
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ _PRAGMAS = (
     "PRAGMA cache_size = -16384",
     "PRAGMA journal_size_limit = 67108864",
 )
+_OLDEST_SQLITE = (3, 35)
+"""The first one whose INSERT says what it has inserted."""
 _OWN_FAULTS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
 
@@ -51,7 +55,8 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Database:
-        """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down."""
+        """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down.
+        Raises ConfigError where SQLite is too old."""
         if urlsplit(url).scheme == "sqlite":
             return cls(_open_sqlite(_path_in(url), timeout_s))
 
@@ -114,6 +119,11 @@ class Database:
 
 
 def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old: Hodios needs {'.'.join(map(str, _OLDEST_SQLITE))} or newer. "
+            "Take a newer Python, or set HODIOS_STORE_URL to a PostgreSQL database."
+        )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),

@@ -48,7 +48,9 @@ class Ledger:
             counted = [told[row["request_id"], row["number"]] for row in new]
             await self._charge(connection, process, counted)
             new = await self._insert(connection, requests, [asked[key] for key in sorted(asked)])
-            await self._sum(connection, counted, [asked[row["request_id"]] for row in new])
+            seen = [asked[row["request_id"]] for row in new]
+            await add_sums(self._database, connection, hourly, sums.of_providers(counted, seen))
+            await add_sums(self._database, connection, hourly_users, sums.of_users(counted, seen))
             return [(attempt.request_id, attempt.number) for attempt in counted]
 
         return await self._database.write(work)
@@ -77,18 +79,15 @@ class Ledger:
         await connection.execute(grown, [{"name": str(account), "cost": cost} for account, cost in costs.items()])
         await take(connection, process, {account: min(costs[account], held[account]) for account in held})
 
-    async def _sum(
-        self, connection: AsyncConnection, counted: Sequence[SettledAttempt], logged: Sequence[LoggedRequest]
-    ) -> None:
-        await self._add(connection, hourly, sums.of_providers(counted, logged))
-        await self._add(connection, hourly_users, sums.of_users(counted, logged))
 
-    async def _add(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        if rows:
-            insert = self._database.insert(table)
-            keys = list(table.primary_key)
-            added = {name: table.c[name] + insert.excluded[name] for name in sums.NAMES}
-            await connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=added), rows)
+async def add_sums(
+    database: Database, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Rows of `hourly` or `hourly_users`, to what is there already."""
+    if rows:
+        insert = database.insert(table)
+        added = {name: table.c[name] + insert.excluded[name] for name in sums.NAMES}
+        await connection.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=added), rows)
 
 
 def _clean(record: R) -> R:
