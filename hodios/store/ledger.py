@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Table, bindparam, update
-from sqlalchemy.engine import RowMapping
+from sqlalchemy import Row, Table, Text, bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store import sums
@@ -25,6 +24,11 @@ MOST_CHARACTERS = 1000
 """Of a text that a client or a provider chose."""
 
 
+_TEXTS = {
+    kind: [column.name for column in table.columns if isinstance(column.type, Text)]
+    for kind, table in ((SettledAttempt, attempts), (LoggedRequest, requests))
+}
+_MOST = {"cost": MOST_COST} | dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), MOST_TOKENS)
 R = TypeVar("R", SettledAttempt, LoggedRequest)
 
 
@@ -45,10 +49,10 @@ class Ledger:
 
         async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
             new = await self._insert(connection, attempts, [told[key] for key in sorted(told)])
-            counted = [told[row["request_id"], row["number"]] for row in new]
+            counted = [told[id, number] for id, number in new]
             await self._charge(connection, process, counted)
             new = await self._insert(connection, requests, [asked[key] for key in sorted(asked)])
-            seen = [asked[row["request_id"]] for row in new]
+            seen = [asked[id] for (id,) in new]
             await add_sums(self._database, connection, hourly, sums.of_providers(counted, seen))
             await add_sums(self._database, connection, hourly_users, sums.of_users(counted, seen))
             return [(attempt.request_id, attempt.number) for attempt in counted]
@@ -57,13 +61,12 @@ class Ledger:
 
     async def _insert(
         self, connection: AsyncConnection, table: Table, records: Sequence[SettledAttempt | LoggedRequest]
-    ) -> Sequence[RowMapping]:
+    ) -> Sequence[Row[Any]]:
         """Returns the primary keys of those that were not there."""
         if not records:
             return []
-        rows = [{column.name: getattr(record, column.name) for column in table.columns} for record in records]
-        insert = self._database.insert(table).on_conflict_do_nothing()
-        return (await connection.execute(insert.returning(*table.primary_key), rows)).mappings().all()
+        insert = self._database.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+        return (await connection.execute(insert, [*map(_row, records)])).all()
 
     async def _charge(self, connection: AsyncConnection, process: str, counted: Iterable[SettledAttempt]) -> None:
         costs: dict[AccountId, int] = defaultdict(int)
@@ -93,9 +96,18 @@ async def add_sums(
 def _clean(record: R) -> R:
     """A record that both databases can hold: one that they refuse would hold up all that come after it."""
     changes: dict[str, object] = {}
-    for name, value in msgspec.structs.asdict(record).items():
-        if isinstance(value, str):
-            changes[name] = value[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
-        elif name.endswith("_tokens") or name == "cost":
-            changes[name] = value and max(0, min(value, MOST_COST if name == "cost" else MOST_TOKENS))
-    return msgspec.structs.replace(record, **changes)
+    for name in _TEXTS[type(record)]:
+        text = getattr(record, name)
+        if text is not None and not (len(text) <= MOST_CHARACTERS and text.isascii() and "\0" not in text):
+            changes[name] = text[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
+    for name, most in _MOST.items():
+        count = getattr(record, name)
+        if count is not None and not 0 <= count <= most:
+            changes[name] = max(0, min(count, most))
+    return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def _row(record: SettledAttempt | LoggedRequest) -> dict[str, Any]:
+    row = msgspec.structs.asdict(record)
+    row.pop("accounts", None)
+    return row

@@ -3,6 +3,7 @@ reads all attempts or all requests."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
@@ -180,7 +181,7 @@ def spend_query(
     groups: list[ColumnElement[Any]] = [day if name == "day" else table.c[name] for name in by]
     totals = [cast(func.sum(table.c[name]), BigInteger).label(name) for name in sums.NAMES]
     query = select(*groups, *totals).group_by(*groups)
-    query = query.where(table.c.hour >= sums.hour_of(chosen.since_s), table.c.hour < chosen.until_s)
+    query = query.where(table.c.hour >= sums.hour_of(chosen.since_s), table.c.hour < math.ceil(chosen.until_s))
     query = query.where(*(table.c[name] == value for name, value in filters.items()))
     order = [func.sum(table.c.cost).desc(), *groups] if is_by_cost else groups
     return query.order_by(*order).limit(min(most, MOST_GROUPS))

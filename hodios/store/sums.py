@@ -34,7 +34,10 @@ def _merged(keys: Sequence[str], counted: Iterable[SettledAttempt], logged: Iter
     merged: dict[tuple[str | int, ...], dict[str, int]] = {}
     for record, counts in _counts(counted, logged):
         names = (getattr(record, key) or EVERYBODY for key in keys[1:])
-        row = merged.setdefault((hour_of(record.at_s), *names), dict.fromkeys(NAMES, 0))
+        key = (hour_of(record.at_s), *names)
+        row = merged.get(key)
+        if row is None:
+            row = merged[key] = dict.fromkeys(NAMES, 0)
         for name, count in counts.items():
             row[name] += count
     return [dict(zip(keys, key, strict=True)) | merged[key] for key in sorted(merged)]

@@ -1,0 +1,173 @@
+"""Transactions are whole, collide without harm, and a database that is away is said to be away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hodios.store.database import Database
+from hodios.store.failures import StoreUnavailable
+from hodios.store.schema import accounts, versions
+
+
+async def names(database: Database) -> list[str]:
+    found = await database.read(lambda connection: connection.scalars(select(versions.c.name)))
+    return sorted(found)
+
+
+async def test_what_raises_leaves_nothing_behind(database: Database) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(versions.insert().values(name="a", value=1))
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        await database.write(work)
+    assert await names(database) == []
+
+
+async def test_who_is_cancelled_does_not_stop_what_is_under_way(database: Database) -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def work(connection: AsyncConnection) -> None:
+        begun.set()
+        await connection.execute(versions.insert().values(name="a", value=1))
+        done.set()
+
+    task = asyncio.create_task(database.write(work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await done.wait()
+    await database.write(lambda connection: connection.execute(versions.insert().values(name="b", value=1)))
+    assert await names(database) == ["a", "b"]
+
+
+async def test_those_that_wait_for_each_other_both_get_through(postgresql_url: str) -> None:
+    """Two that take the same rows in opposite order: PostgreSQL ends one, and it is run again."""
+    database = Database.open(postgresql_url)
+    await database.write(lambda connection: connection.execute(accounts.delete()))
+    rows = [{"id": "a"}, {"id": "b"}]
+    await database.write(lambda connection: connection.execute(accounts.insert(), rows))
+    num_runs = 0
+    both_have_one = asyncio.Barrier(2)
+
+    async def spend(first: str, second: str) -> None:
+        async def work(connection: AsyncConnection) -> None:
+            nonlocal num_runs
+            num_runs += 1
+            is_anew = num_runs > 2
+            for name in (first, second):
+                grown = update(accounts).where(accounts.c.id == name).values(settled=accounts.c.settled + 1)
+                await connection.execute(grown)
+                if name == first and not is_anew:
+                    await both_have_one.wait()
+
+        await database.write(work)
+
+    await asyncio.gather(spend("a", "b"), spend("b", "a"))
+    total = await database.read(lambda connection: connection.scalar(select(func.sum(accounts.c.settled))))
+    assert (total, num_runs) == (4, 3)
+    await database.close()
+
+
+async def test_a_server_that_drops_its_connections_is_connected_to_again(postgresql_url: str) -> None:
+    database, other = Database.open(postgresql_url), Database.open(postgresql_url)
+
+    async def number(connection: AsyncConnection) -> int | None:
+        return await connection.scalar(text("SELECT pg_backend_pid()"))
+
+    pid = await database.read(number)
+    await other.read(lambda connection: connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid}))
+    assert await database.read(number) != pid
+    with pytest.raises(StoreUnavailable):
+        await database.write(kill_itself)
+    assert await database.read(number) != pid
+    await database.close()
+    await other.close()
+
+
+async def kill_itself(connection: AsyncConnection) -> None:
+    await connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+@pytest.fixture
+def silent_port() -> int:
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def test_a_server_that_is_not_there_is_unavailable(silent_port: int) -> None:
+    database = Database.open(f"postgresql://127.0.0.1:{silent_port}/hodios")
+    with pytest.raises(StoreUnavailable):
+        await database.read(lambda connection: connection.scalar(select(1)))
+    await database.close()
+
+
+async def test_a_server_that_says_nothing_is_unavailable() -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        database = Database.open(
+            f"postgresql://127.0.0.1:{listener.getsockname()[1]}/hodios?sslmode=disable", timeout_s=0.1
+        )
+        with pytest.raises(StoreUnavailable):
+            await database.write(lambda connection: connection.scalar(select(1)))
+        await database.close()
+
+
+async def test_a_wrong_name_of_the_database_is_unavailable() -> None:
+    database = Database.open("postgresql://postgres@127.0.0.1/hodios_there_is_none")
+    with pytest.raises(StoreUnavailable, match="hodios_there_is_none"):
+        await database.read(lambda connection: connection.scalar(select(1)))
+    await database.close()
+
+
+async def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "hodios.db").write_bytes(b"these are not the tables you are looking for" * 100)
+    database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await database.read(lambda connection: connection.scalar(select(1)))
+    await database.close()
+
+
+async def test_a_file_that_another_program_holds_is_unavailable_and_comes_back(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/a%20b.db", timeout_s=0.05)
+    with contextlib.closing(sqlite3.connect(tmp_path / "a b.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await database.write(lambda connection: connection.scalar(select(1)))
+        other.execute("ROLLBACK")
+    assert await database.write(lambda connection: connection.scalar(select(1))) == 1
+    await database.close()
+
+
+async def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
+
+    async def work(connection: AsyncConnection) -> int | None:
+        await connection.execute(text("CREATE TABLE something (n)"))
+        return await database.read(lambda reading: reading.scalar(text("SELECT count(*) FROM sqlite_master")))
+
+    assert await database.write(work) == 0
+    modes = [await database.read(lambda c, p=p: c.scalar(text(f"PRAGMA {p}"))) for p in ("journal_mode", "synchronous")]
+    assert modes == ["wal", 2]
+    await database.close()
+
+
+async def test_who_leaves_while_he_reads_takes_nothing_along(database: Database) -> None:
+    """More often than there are connections, and after any number of steps."""
+    for num_steps in range(60):
+        task = asyncio.create_task(names(database))
+        for _ in range(num_steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert await names(database) == []
