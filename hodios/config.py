@@ -250,9 +250,11 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
 def environment(config: Config, *, base: Mapping[str, str] = os.environ, with_key: bool = True) -> dict[str, str]:
     """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config.
 
-    Without `with_key` it gets neither the admin key nor those of other servers, nor any that looks like one.
+    Without `with_key` it gets neither the admin key nor the database's address with its password, nor keys of other
+    servers, nor any that looks like one.
     """
-    left_out = {"HODIOS_CONFIG", "HODIOS_ADMIN_KEY"} | (set() if with_key else _secrets(config, base))
+    left_out = {"HODIOS_CONFIG"} | {setting.variable for setting in SETTINGS if setting.is_secret}
+    left_out |= set() if with_key else _secrets(config, base)
     result = {name: value for name, value in base.items() if name not in left_out}
     for setting in SETTINGS:
         value = getattr(config, setting.name)

@@ -26,6 +26,6 @@ def default_url(home: Path) -> str:
 def shown(url: str) -> str:
     """For people to read: without a password, wherever in the URL it stands."""
     parts = urlsplit(url)
-    user = parts.username
     host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{user}@{host}" if user else host, query="", fragment="").geturl()
+    place = f"{parts.username}@{host}" if parts.username else host
+    return f"{parts.scheme}://{place}{parts.path}"
