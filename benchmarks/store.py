@@ -151,7 +151,7 @@ def _show(name: str, times_s: list[float]) -> None:
 
 
 async def run(url: str, num_rows: int) -> None:
-    database = Database.open(url, timeout_s=3600)
+    database = Database.open(url, is_patient=True)
     try:
         await upgrade(database)
         filled_s = await _seconds(lambda: fill(database, num_rows))

@@ -85,7 +85,7 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
     from hodios.store.failures import StoreUnavailable
 
     async def run() -> T:
-        database = Database.open(_url())
+        database = Database.open(_url(), is_patient=True)
         try:
             return await work(database)
         finally:

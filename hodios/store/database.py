@@ -7,9 +7,12 @@ do not wait for it. Nothing here blocks the event loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -33,7 +36,6 @@ _NUM_CONNECTIONS = 10
 _COLLISIONS = ("40001", "40P01")
 """SQLSTATE of serialization failures and deadlocks: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
     # Others forget what they have told the ledger as soon as it is committed: it has to be on the disk by then.
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -42,27 +44,31 @@ _PRAGMAS = (
 )
 _OLDEST_SQLITE = (3, 35)
 """The first one whose INSERT says what it has inserted."""
-_OWN_FAULTS = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
 
 class Database:
-    """Of one process. `open` makes it; nothing is connected before the first transaction."""
+    """Of one process. `open` makes it; nothing is connected before the first transaction, and `prepare` runs in a
+    thread before it."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, prepare: Callable[[], None] | None = None) -> None:
         self.engine = engine
+        self._prepare = prepare
+        self._is_preparing = asyncio.Lock()
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self.is_sqlite else nullcontext()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     @classmethod
-    def open(cls, url: str, *, timeout_s: float = TIMEOUT_S) -> Database:
-        """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down.
-        Raises ConfigError where SQLite is too old."""
+    def open(cls, url: str, *, timeout_s: float = TIMEOUT_S, is_patient: bool = False) -> Database:
+        """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down;
+        where `is_patient`, statements may take as long as they take. Raises ConfigError where SQLite is too old."""
         if urlsplit(url).scheme == "sqlite":
-            return cls(_open_sqlite(_path_in(url), timeout_s))
+            path = _path_in(url)
+            return cls(_open_sqlite(path, timeout_s), partial(_write_ahead, path, timeout_s))
 
         async def connect() -> Any:
             # The driver reads the URL itself, so that it may say all that PostgreSQL's own programs understand.
-            return await asyncpg.connect(url, timeout=timeout_s, command_timeout=timeout_s)
+            return await asyncpg.connect(url, timeout=timeout_s, command_timeout=None if is_patient else timeout_s)
 
         return cls(
             create_async_engine(
@@ -82,11 +88,17 @@ class Database:
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """What `work` returns, once all that it did is committed, and nothing of it where it raises. Runs `work` again
-        where it collides with others. A caller who is cancelled does not stop it. Raises StoreUnavailable.
+        where it collides with others. A caller who is cancelled does not stop it. Raises StoreUnavailable, and
+        SQLAlchemy's IntegrityError where `work` does what a constraint forbids.
         """
-        return await asyncio.shield(self._write(work))
+        task = asyncio.create_task(self._write(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
 
     async def close(self) -> None:
+        """Waits for what is still being written."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self.engine.dispose()
 
     def insert(self, table: Table) -> Insert:
@@ -106,16 +118,24 @@ class Database:
 
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_writing: bool) -> T:
         try:
+            await self._prepared()
             async with self.engine.connect() as connection:
                 await connection.execution_options(is_writing=is_writing)
                 async with connection.begin():
                     return await work(connection)
         except exc.DBAPIError as error:
-            if isinstance(error, _OWN_FAULTS) or _is_collision(error):
+            if isinstance(error, exc.IntegrityError) or _is_collision(error):
                 raise
             raise StoreUnavailable(str(error.orig)) from error
-        except (exc.TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (exc.TimeoutError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+    async def _prepared(self) -> None:
+        if self._prepare is not None:
+            async with self._is_preparing:
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare)
+                self._prepare = None
 
 
 def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
@@ -124,7 +144,6 @@ def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
             f"SQLite {sqlite3.sqlite_version} is too old: Hodios needs {'.'.join(map(str, _OLDEST_SQLITE))} or newer. "
             "Take a newer Python, or set HODIOS_STORE_URL to a PostgreSQL database."
         )
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         # Transactions begin where `_begin` says so, and not where the driver guesses.
@@ -133,12 +152,29 @@ def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=timeout_s,
     )
-    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "connect", _set_up)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
 
-def _prepare(connection: Any, _: object) -> None:
+def _write_ahead(path: Path, timeout_s: float) -> None:
+    """The file is there, for its owner's eyes, and for good in the mode in which those that read do not wait."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    until_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=timeout_s)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # Two that switch at once are told at once that they lock each other out, however long they would wait.
+            if time.monotonic() > until_s:
+                raise
+        time.sleep(_FIRST_PAUSE_S)
+
+
+def _set_up(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(pragma)

@@ -148,6 +148,23 @@ async def test_a_file_that_another_program_holds_is_unavailable_and_comes_back(t
     await database.close()
 
 
+async def test_many_begin_at_once_on_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    databases = [Database.open(f"sqlite:///{tmp_path}/home/hodios.db") for _ in range(3)]
+    asked = (database.read(lambda connection: connection.scalar(select(1))) for database in databases * 8)
+    assert await asyncio.gather(*asked) == [1] * 24
+    assert (tmp_path / "home" / "hodios.db").stat().st_mode & 0o777 == 0o600
+    for database in databases:
+        await database.close()
+
+
+async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no folder")
+    database = Database.open(f"sqlite:///{tmp_path}/home/hodios.db")
+    with pytest.raises(StoreUnavailable, match="home"):
+        await database.read(lambda connection: connection.scalar(select(1)))
+    await database.close()
+
+
 async def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
 
