@@ -220,7 +220,7 @@ SETTINGS: tuple[Setting, ...] = (
         "store_url",
         store_settings.url,
         "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
-        "Where keys, budgets and usage are kept; absent: SQLite in HODIOS_HOME/hodios.db, for one process.",
+        "Where keys, budgets and usage are kept, see [store](store.md); absent: SQLite in HODIOS_HOME/hodios.db.",
         is_secret=True,
         option="url",
     ),
@@ -250,8 +250,7 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
 def environment(config: Config, *, base: Mapping[str, str] = os.environ, with_key: bool = True) -> dict[str, str]:
     """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config.
 
-    Without `with_key` it gets neither the admin key nor the database's address with its password, nor keys of other
-    servers, nor any that looks like one.
+    Without `with_key` it gets no secrets: neither the admin key nor the database's URL nor keys of other servers.
     """
     left_out = {"HODIOS_CONFIG"} | {setting.variable for setting in SETTINGS if setting.is_secret}
     left_out |= set() if with_key else _secrets(config, base)
