@@ -15,6 +15,8 @@ from hodios.store.records import AccountId, Balance, Grant
 from hodios.store.schema import accounts, leases
 
 _NOTHING = Balance(0, 0)
+_MOST = 2**62
+"""Nano-dollars that an account can hold, whatever its limit."""
 
 
 class Leases:
@@ -33,7 +35,7 @@ class Leases:
         async def work(connection: AsyncConnection) -> Grant:
             balances = await lock(self._database, connection, [account])
             balance = balances[account]
-            amount = min(wanted, limit - balance.settled - balance.leased)
+            amount = min(wanted, min(limit, _MOST) - balance.settled - balance.leased)
             if amount < least:
                 return Grant(0, balance)
             await self._lease(connection, process, account, amount)

@@ -3,11 +3,12 @@ he has not seen."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, delete, select, update
+from sqlalchemy import BigInteger, ColumnElement, Integer, Select, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +20,7 @@ from hodios.store.schema import versions
 R = TypeVar("R", KeyRecord, ProjectRecord)
 MOST_IN_PAGE = 1000
 _COUNTER = "records"
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Versioned(Generic[R]):
@@ -30,10 +32,12 @@ class Versioned(Generic[R]):
         self._kind: type[R] = kind
 
     async def create(self, record: R) -> None:
-        """Raises AlreadyStored, or NotStored where it belongs to something that is not there."""
+        """Raises AlreadyStored, NotStored where it belongs to something that is not there, and ValueError for
+        what cannot be kept."""
+        row = _row(self._table, record)
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(self._table.insert().values(_row(record)))
+            await connection.execute(self._table.insert().values(row))
             await bump(self._database, connection)
 
         try:
@@ -60,9 +64,10 @@ class Versioned(Generic[R]):
         return await self._database.read(work)
 
     async def replace(self, record: R) -> R:
-        """`record` as it is from now on, changed from the version that it names. Raises NotStored, StaleVersion, and
-        AlreadyStored where it would share with another one what has to be unique."""
-        row = _row(record)
+        """`record` as it is from now on, changed from the version that it names. Raises NotStored, StaleVersion,
+        AlreadyStored where it would share with another one what has to be unique, and ValueError for what cannot be
+        kept."""
+        row = _row(self._table, record)
         for kept in ("id", "created_at_s", "last_used_at_s"):
             row.pop(kept, None)
         return await self.change(record.id, record.version, row)
@@ -121,8 +126,27 @@ async def version(database: Database) -> int:
     return await database.read(work)
 
 
-def _row(record: KeyRecord | ProjectRecord) -> dict[str, Any]:
-    return msgspec.structs.asdict(record)
+def _row(table: Table, record: KeyRecord | ProjectRecord) -> dict[str, Any]:
+    """Raises ValueError for what one of the databases cannot hold, or accounts cannot be named after."""
+    if not _ID.fullmatch(record.id):
+        raise ValueError(f"id = {record.id!r} is not accepted: letters, digits, - and _.")
+    row = msgspec.structs.asdict(record)
+    for name, value in row.items():
+        if not _is_text(value):
+            raise ValueError(f"{name} = {value!r} is not accepted: text without NUL and halves of characters.")
+        kind = table.c[name].type
+        most = 2**63 - 1 if isinstance(kind, BigInteger) else 2**31 - 1
+        if isinstance(kind, Integer) and value is not None and not -most <= value <= most:
+            raise ValueError(f"{name} = {value!r} is not accepted: an integer from -{most} to {most}.")
+    return row
+
+
+def _is_text(value: object) -> bool:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return not (isinstance(value, str) and "\0" in value)
 
 
 def _told(error: IntegrityError, id: str) -> Exception:

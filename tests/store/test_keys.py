@@ -155,3 +155,36 @@ async def test_the_last_use_never_goes_back_and_survives_changes(database: Datab
     found = await keys.get("k1")
     assert found is not None
     assert (found.last_used_at_s, found.name, found.version) == (5.0, "new", 2)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "a/b"},
+        {"id": ""},
+        {"name": "NUL \0"},
+        {"owner": "half \ud83d"},
+        {"priority": 2**31},
+        {"default_max_tokens": 2**63},
+        {"metadata": {"half": "\ud83d"}},
+    ],
+    ids=str,
+)
+async def test_what_cannot_be_kept_is_refused(database: Database, changes: dict[str, Any]) -> None:
+    keys = Keys(database)
+    with pytest.raises(ValueError, match="is not accepted"):
+        await keys.create(key(**({"id": "k1"} | changes)))
+    assert await keys.page() == []
+
+
+async def test_any_other_text_and_number_comes_back(database: Database) -> None:
+    keys = Keys(database)
+    odd = key(
+        "k1",
+        name="\x01\u2028\U0001f511'\"%:x",
+        metadata={"\0": "\0"},
+        budgets=Budgets(total=2**80),
+        priority=-(2**31) + 1,
+    )
+    await keys.create(odd)
+    assert await keys.get("k1") == odd

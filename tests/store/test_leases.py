@@ -37,6 +37,15 @@ async def test_less_than_the_least_is_not_granted(database: Database) -> None:
         await leases.grant("a", TOTAL, 100, 0, 1)
 
 
+async def test_no_limit_is_too_large(database: Database) -> None:
+    leases = Leases(database)
+    for process in ("a", "b"):
+        await leases.grant(process, TOTAL, 10**30, 1, 10**29)
+    assert await leases.balances([TOTAL]) == {TOTAL: Balance(0, 2**62)}
+    await Ledger(database).settle("a", [attempt(cost=10**15)])
+    assert await leases.balances([TOTAL]) == {TOTAL: Balance(10**15, 2**62 - 10**15)}
+
+
 async def test_what_is_given_back_can_be_granted_again(database: Database) -> None:
     leases = Leases(database)
     await leases.grant("a", TOTAL, 100, 1, 100)
