@@ -74,6 +74,9 @@ class Limiter(Protocol):
     def release(self, permit: Permit) -> None:
         """The request is over. May be told more than once."""
 
+    async def run(self) -> None:
+        """What has to be done in the background, until it is cancelled."""
+
 
 def scopes_of(key: KeyRecord, project: ProjectRecord | None) -> tuple[Scope, ...]:
     """The limits that hold for a request, without those that are none."""
@@ -222,6 +225,9 @@ class LocalLimiter:
 
     def release(self, permit: Permit) -> None:
         self.table.release(permit)
+
+    async def run(self) -> None:
+        """There is nothing to be done."""
 
 
 def _waits(limits: Limits, counters: _Counters, num_tokens: int, now_ns: int) -> list[tuple[Measure, int, int]]:

@@ -99,9 +99,9 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def has_waiting(self, key_id: str) -> bool:
-        """Whether who comes now has to wait behind others of its key."""
-        return self._queue.num_of(key_id) > 0
+    def last_refusal(self, key_id: str) -> Refusal | None:
+        """Why the first one of those who wait for this key waits; None: nobody does."""
+        return next((waiter.last for waiter in self._queue.heads() if waiter.key_id == key_id), None)
 
     def nudge(self) -> None:
         """Something has ended, so that somebody may pass."""

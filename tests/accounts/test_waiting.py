@@ -66,12 +66,13 @@ async def test_only_as_many_pass_as_may_and_the_rest_wait_for_the_next_end() -> 
     slots = Slots(0)
     tasks = [slots.enter(str(at), "a") for at in range(3)]
     await settled()
-    assert slots.room.has_waiting("a")
+    assert slots.room.last_refusal("a") == REFUSED
+    assert slots.room.last_refusal("b") is None
     for num in (1, 2, 3):
         slots.open(1)
         await settled()
         assert len(slots.passed) == num
-    assert not slots.room.has_waiting("a")
+    assert slots.room.last_refusal("a") is None
     assert [type(task.result()) for task in tasks] == [Permit] * 3
     await slots.room.close()
 
