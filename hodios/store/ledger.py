@@ -4,14 +4,15 @@ accounts and the hourly sums with them."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Row, Table, Text, bindparam, update
+from sqlalchemy import Table, Text, bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store import sums
+from hodios.store.bulk import add, insert_new
 from hodios.store.database import Database
 from hodios.store.leases import held_by, lock, take
 from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
@@ -48,25 +49,16 @@ class Ledger:
         asked = {request.request_id: request for request in reversed([*map(_clean, logged)])}
 
         async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
-            new = await self._insert(connection, attempts, [told[key] for key in sorted(told)])
-            counted = [told[id, number] for id, number in new]
+            keys = await insert_new(connection, attempts, [_row(attempts, told[key]) for key in sorted(told)])
+            counted = [told[id, number] for id, number in keys]
             await self._charge(connection, process, counted)
-            new = await self._insert(connection, requests, [asked[key] for key in sorted(asked)])
-            seen = [asked[id] for (id,) in new]
-            await add_sums(self._database, connection, hourly, sums.of_providers(counted, seen))
-            await add_sums(self._database, connection, hourly_users, sums.of_users(counted, seen))
+            keys = await insert_new(connection, requests, [_row(requests, asked[id]) for id in sorted(asked)])
+            batch = sums.of_batch(counted, [asked[id] for (id,) in keys])
+            await add(connection, hourly, sums.of_providers(batch))
+            await add(connection, hourly_users, sums.of_users(batch))
             return [(attempt.request_id, attempt.number) for attempt in counted]
 
         return await self._database.write(work)
-
-    async def _insert(
-        self, connection: AsyncConnection, table: Table, records: Sequence[SettledAttempt | LoggedRequest]
-    ) -> Sequence[Row[Any]]:
-        """Returns the primary keys of those that were not there."""
-        if not records:
-            return []
-        insert = self._database.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
-        return (await connection.execute(insert, [*map(_row, records)])).all()
 
     async def _charge(self, connection: AsyncConnection, process: str, counted: Iterable[SettledAttempt]) -> None:
         costs: dict[AccountId, int] = defaultdict(int)
@@ -83,16 +75,6 @@ class Ledger:
         await take(connection, process, {account: min(costs[account], held[account]) for account in held})
 
 
-async def add_sums(
-    database: Database, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Rows of `hourly` or `hourly_users`, to what is there already."""
-    if rows:
-        insert = database.insert(table)
-        added = {name: table.c[name] + insert.excluded[name] for name in sums.NAMES}
-        await connection.execute(insert.on_conflict_do_update(index_elements=[*table.primary_key], set_=added), rows)
-
-
 def _clean(record: R) -> R:
     """A record that both databases can hold: one that they refuse would hold up all that come after it."""
     changes: dict[str, object] = {}
@@ -107,7 +89,6 @@ def _clean(record: R) -> R:
     return msgspec.structs.replace(record, **changes) if changes else record
 
 
-def _row(record: SettledAttempt | LoggedRequest) -> dict[str, Any]:
-    row = msgspec.structs.asdict(record)
-    row.pop("accounts", None)
-    return row
+def _row(table: Table, record: SettledAttempt | LoggedRequest) -> tuple[Any, ...]:
+    """Records have their fields in the order of the columns; what is no column comes after them."""
+    return msgspec.structs.astuple(record)[: len(table.columns)]

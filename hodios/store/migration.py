@@ -1,4 +1,7 @@
-"""Brings the tables to the form that this version of the program needs, or says that they do not have it."""
+"""Brings the tables to the form that this version of the program needs, or says that they do not have it.
+
+A change of `schema` comes with a file in `migrations/versions`; tests hold both against each other.
+"""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Delete, Select, Table, Update, bindparam, 
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.bulk import add
 from hodios.store.database import Database
-from hodios.store.ledger import add_sums
 from hodios.store.schema import EVERYBODY, accounts, attempts, hourly, hourly_users, leases, requests
 
 BATCH = 500
@@ -97,8 +97,7 @@ class Retention:
             for key in (await connection.execute(found)).all():
                 parameters = {f"key_{n}": value for n, value in enumerate(key)}
                 rows += (await connection.execute(gone, parameters)).mappings().all()
-            unnamed = [{**row, "user": EVERYBODY} for row in rows]
-            await add_sums(self._database, connection, hourly_users, unnamed)
+            await add(connection, hourly_users, [tuple({**row, "user": EVERYBODY}.values()) for row in rows])
             return len(rows)
 
         return await self._repeat(work)
