@@ -83,7 +83,8 @@ class Database:
         )
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """What `work` returns, in a transaction that changes nothing. Raises StoreUnavailable."""
+        """What `work` returns, which changes nothing; each of its statements sees what is committed then. Raises
+        StoreUnavailable."""
         return await self._run(work, is_writing=False)
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -120,7 +121,7 @@ class Database:
         try:
             await self._prepared()
             async with self.engine.connect() as connection:
-                await connection.execution_options(is_writing=is_writing)
+                await connection.execution_options(**self._options(is_writing))
                 async with connection.begin():
                     return await work(connection)
         except exc.DBAPIError as error:
@@ -129,6 +130,12 @@ class Database:
             raise StoreUnavailable(str(error.orig)) from error
         except (exc.TimeoutError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+    def _options(self, is_writing: bool) -> dict[str, Any]:
+        # A statement that only reads needs no transaction of its own around it, and no round trips for that.
+        if is_writing or self.is_sqlite:
+            return {"is_writing": is_writing}
+        return {"isolation_level": "AUTOCOMMIT"}
 
     async def _prepared(self) -> None:
         if self._prepare is not None:
@@ -183,8 +190,8 @@ def _set_up(connection: Any, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     # One that begins to write in its middle could be refused there: those that write say so at once.
-    is_writing = connection.get_execution_options().get("is_writing", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+    if connection.get_execution_options().get("is_writing", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _path_in(url: str) -> Path:

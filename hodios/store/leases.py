@@ -31,11 +31,16 @@ class Leases:
         """`wanted` of the account for this process, or as much as the limit leaves, but no less than `least`."""
         if not 0 < least <= wanted:
             raise ValueError(f"least = {least} and wanted = {wanted} are not accepted: 0 < least <= wanted.")
+        limit = min(limit, _MOST)
+        # Who asks for what is spent must not stand in the way of those who write.
+        seen = (await self.balances([account]))[account]
+        if limit - seen.settled - seen.leased < least:
+            return Grant(0, seen)
 
         async def work(connection: AsyncConnection) -> Grant:
             balances = await lock(self._database, connection, [account])
             balance = balances[account]
-            amount = min(wanted, min(limit, _MOST) - balance.settled - balance.leased)
+            amount = min(wanted, limit - balance.settled - balance.leased)
             if amount < least:
                 return Grant(0, balance)
             await self._lease(connection, process, account, amount)

@@ -127,6 +127,7 @@ class SettledAttempt(Struct, frozen=True, kw_only=True):
     often it is told."""
 
     request_id: str
+    """Ours. One that a client chose could be the same twice, and only the first would be charged."""
     number: int
     key_id: str
     project_id: str | None
