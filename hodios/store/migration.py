@@ -48,10 +48,15 @@ async def downgrade(database: Database, revision: str) -> None:
 
 
 async def differences(database: Database) -> list[str]:
-    """What is otherwise in the database than in `schema`. Raises StoreUnavailable."""
+    """What is otherwise in the database than in `schema`. Tables of others are none of our business. Raises
+    StoreUnavailable."""
+
+    def is_ours(name: str | None, kind: str, _: object) -> bool:
+        return kind != "table" or name in metadata.tables
 
     def compare(connection: Connection) -> list[str]:
-        return [str(found) for found in compare_metadata(MigrationContext.configure(connection), metadata)]
+        context = MigrationContext.configure(connection, opts={"include_name": is_ours})
+        return [str(found) for found in compare_metadata(context, metadata)]
 
     return await database.read(lambda connection: connection.run_sync(compare))
 

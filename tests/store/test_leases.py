@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
@@ -10,12 +11,16 @@ from collections.abc import AsyncIterator, Awaitable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 from store_entries import DAY, PROJECT, TOTAL, attempt
 
 from hodios.store.database import Database
+from hodios.store.failures import StoreUnavailable
 from hodios.store.leases import Leases
 from hodios.store.ledger import Ledger
 from hodios.store.records import AccountId, Balance, SettledAttempt
+from hodios.store.schema import accounts, attempts
+from hodios.store.schema import leases as leases_table
 
 
 async def test_a_grant_takes_what_is_wanted_or_what_is_left(database: Database) -> None:
@@ -166,3 +171,57 @@ async def test_books_are_right_under_any_interleaving(
     for choices_of_round in rounds:
         await asyncio.gather(*(getattr(world, name.replace(" ", "_"))(*choice) for name, *choice in choices_of_round))
         await world.check()
+
+
+async def test_books_are_right_though_connections_are_lost(postgresql_url: str) -> None:
+    """Whatever was committed though nobody was told so, and the other way round."""
+    limit, cost = 2000, 7
+    watcher = Database.open(postgresql_url)
+    for table in (accounts, leases_table, attempts):
+        await watcher.write(lambda connection, table=table: connection.execute(table.delete()))
+    unlucky = Database.open(f"{postgresql_url}&application_name=unlucky")
+    leases, ledger = Leases(unlucky), Ledger(unlucky)
+    told: list[SettledAttempt] = []
+    num_lost = 0
+
+    async def spend(process: str) -> None:
+        nonlocal num_lost
+        for number in range(25):
+            try:
+                grant = await leases.grant(process, TOTAL, limit, cost, 4 * cost)
+                if not grant.amount:
+                    return
+            except StoreUnavailable:
+                num_lost += 1
+                continue
+            entry = attempt(f"{process}-{number}", cost=cost, accounts=(TOTAL,))
+            told.append(entry)
+            while True:
+                try:
+                    await ledger.settle(process, [entry])
+                    break
+                except StoreUnavailable:
+                    num_lost += 1
+            with contextlib.suppress(StoreUnavailable):
+                await leases.give_back(process, TOTAL, grant.amount - cost)
+
+    async def cut() -> None:
+        kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unlucky'")
+        while True:
+            await watcher.read(lambda connection: connection.execute(kill))
+            balance = (await Leases(watcher).balances([TOTAL]))[TOTAL]
+            assert balance.settled + balance.leased <= limit
+
+    cutting = asyncio.create_task(cut())
+    processes = [f"process-{number}" for number in range(4)]
+    await asyncio.gather(*map(spend, processes))
+    cutting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await cutting
+    assert num_lost > 0
+    assert await Leases(watcher).discrepancies() == []
+    for process in processes:
+        await Leases(watcher).release(process)
+    assert await Leases(watcher).balances([TOTAL]) == {TOTAL: Balance(cost * len(told), 0)}
+    for database in (unlucky, watcher):
+        await database.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from hodios.store.database import Database
 from hodios.store.migration import current, differences, downgrade, head, upgrade
@@ -36,9 +36,11 @@ async def test_an_empty_database_gets_the_tables_of_the_schema_and_loses_them(em
     assert await current(database) == head()
     assert await differences(database) == []
     await upgrade(database)
+    await database.write(lambda connection: connection.execute(text("CREATE TABLE of_others (n INTEGER)")))
+    assert await differences(database) == []
     await downgrade(database, "base")
     assert await current(database) is None
-    assert await tables_in(database) == {"alembic_version"}
+    assert await tables_in(database) == {"alembic_version", "of_others"}
     await upgrade(database)
     assert await differences(database) == []
     await database.close()
