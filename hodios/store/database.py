@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,12 +50,13 @@ class Database:
     """Of one process. `open` makes it; nothing is connected before the first transaction, and `prepare` runs in a
     thread before it."""
 
-    def __init__(self, engine: AsyncEngine, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, timeout_s: float, prepare: Callable[[], None] | None = None) -> None:
         self.engine = engine
         self._prepare = prepare
         self._is_preparing = asyncio.Lock()
         self.is_sqlite = engine.dialect.name == "sqlite"
-        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if self.is_sqlite else nullcontext()
+        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(1 if self.is_sqlite else _NUM_CONNECTIONS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -64,7 +65,7 @@ class Database:
         where `is_patient`, statements may take as long as they take. Raises ConfigError where SQLite is too old."""
         if urlsplit(url).scheme == "sqlite":
             path = _path_in(url)
-            return cls(_open_sqlite(path, timeout_s), partial(_write_ahead, path, timeout_s))
+            return cls(_open_sqlite(path, timeout_s), timeout_s, partial(_write_ahead, path, timeout_s))
 
         async def connect() -> Any:
             # The driver reads the URL itself, so that it may say all that PostgreSQL's own programs understand.
@@ -79,7 +80,8 @@ class Database:
                 pool_timeout=timeout_s,
                 pool_pre_ping=True,
                 isolation_level="READ COMMITTED",
-            )
+            ),
+            timeout_s,
         )
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
@@ -107,15 +109,24 @@ class Database:
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._turn:
-            for number in range(MOST_TRIES):
-                try:
-                    return await self._run(work, is_writing=True)
-                except exc.DBAPIError as error:
-                    if not _is_collision(error) or number + 1 == MOST_TRIES:
-                        raise
-                await asyncio.sleep(_FIRST_PAUSE_S * 2**number)
-        raise AssertionError("the last try returns or raises")
+        try:
+            await asyncio.wait_for(self._turns.acquire(), self._timeout_s)
+        except TimeoutError:
+            raise StoreUnavailable("others have been writing for too long") from None
+        try:
+            return await self._until_alone(work)
+        finally:
+            self._turns.release()
+
+    async def _until_alone(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        for number in range(MOST_TRIES):
+            try:
+                return await self._run(work, is_writing=True)
+            except exc.DBAPIError as error:
+                if not _is_collision(error):
+                    raise
+            await asyncio.sleep(_FIRST_PAUSE_S * 2**number)
+        raise StoreUnavailable(f"collided with others {MOST_TRIES} times")
 
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_writing: bool) -> T:
         try:

@@ -148,6 +148,36 @@ async def test_a_file_that_another_program_holds_is_unavailable_and_comes_back(t
     await database.close()
 
 
+async def test_nobody_waits_for_his_turn_without_end(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/hodios.db", timeout_s=0.05)
+    begun, may_go = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: AsyncConnection) -> bool:
+        begun.set()
+        return await may_go.wait()
+
+    holding = asyncio.create_task(database.write(hold))
+    await begun.wait()
+    with pytest.raises(StoreUnavailable, match="too long"):
+        await database.write(lambda connection: connection.scalar(select(1)))
+    may_go.set()
+    assert await holding
+    assert await database.write(lambda connection: connection.scalar(select(1))) == 1
+    await database.close()
+
+
+async def test_who_collides_again_and_again_is_told(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hodios.store.database._FIRST_PAUSE_S", 0)
+    database = Database.open(postgresql_url)
+
+    async def work(connection: AsyncConnection) -> None:
+        await connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'as it is' USING ERRCODE = '40001'; END $$"))
+
+    with pytest.raises(StoreUnavailable, match="collided"):
+        await database.write(work)
+    await database.close()
+
+
 async def test_many_begin_at_once_on_a_file_that_is_not_there_yet(tmp_path: Path) -> None:
     databases = [Database.open(f"sqlite:///{tmp_path}/home/hodios.db") for _ in range(3)]
     asked = (database.read(lambda connection: connection.scalar(select(1))) for database in databases * 8)
