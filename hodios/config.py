@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hodios import launches, remotes, router_settings
+from hodios import launches, remotes, router_settings, store_settings
 from hodios import setting_values as kinds
 from hodios.admin_key import check_exposed
 from hodios.errors import ConfigError
@@ -51,6 +51,7 @@ class Config(Struct, frozen=True, kw_only=True):
     providers: tuple[ProviderSettings, ...] = ()
     router: router_settings.RouterSettings | None = None
     launch: tuple[launches.Launch, ...] = ()
+    store_url: str | None = None
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -214,6 +215,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Servers that Hodios starts itself, see [launch](launch.md).",
         write=launches.write,
     ),
+    Setting(
+        "store",
+        "store_url",
+        store_settings.url,
+        "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
+        "Where keys, budgets and usage are kept, see [store](store.md); absent: SQLite in HODIOS_HOME/hodios.db.",
+        is_secret=True,
+        option="url",
+    ),
 )
 
 
@@ -240,9 +250,10 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
 def environment(config: Config, *, base: Mapping[str, str] = os.environ, with_key: bool = True) -> dict[str, str]:
     """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config.
 
-    Without `with_key` it gets neither the admin key nor those of other servers, nor any that looks like one.
+    Without `with_key` it gets no secrets: neither the admin key nor the database's URL nor keys of other servers.
     """
-    left_out = {"HODIOS_CONFIG", "HODIOS_ADMIN_KEY"} | (set() if with_key else _secrets(config, base))
+    left_out = {"HODIOS_CONFIG"} | {setting.variable for setting in SETTINGS if setting.is_secret}
+    left_out |= set() if with_key else _secrets(config, base)
     result = {name: value for name, value in base.items() if name not in left_out}
     for setting in SETTINGS:
         value = getattr(config, setting.name)

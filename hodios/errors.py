@@ -6,11 +6,15 @@ HodiosError                    what a client is told; carries its HTTP status
 │   ├── UnsupportedParameter   known or unknown, but not to be honoured here
 │   └── ContextLengthExceeded  prompt and answer do not fit the model
 ├── AuthenticationError    401
+├── InsufficientQuota      402 a budget is spent
 ├── PermissionDenied       403
 ├── NotFound               404 no such route
 │   └── ModelNotFound          with the closest ids
 ├── MethodNotAllowed       405
+├── IdempotencyConflict    409 the same request is being answered
 ├── RequestTooLarge        413
+├── IdempotencyMismatch    422 another request had this key
+├── RateLimited            429 try again after `retry_after` seconds
 ├── NotAvailable           501 a documented gap
 ├── ProviderError          502 whoever should generate failed
 ├── Overloaded             503 try again after `retry_after` seconds
@@ -76,6 +80,12 @@ class AuthenticationError(HodiosError):
     code = "invalid_api_key"
 
 
+class InsufficientQuota(HodiosError):
+    status = 402
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
 class PermissionDenied(HodiosError):
     status = 403
     type = "permission_error"
@@ -96,6 +106,24 @@ class MethodNotAllowed(HodiosError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class IdempotencyConflict(HodiosError):
+    status = 409
+    type = "idempotency_error"
+    code = "idempotency_conflict"
+
+
+class IdempotencyMismatch(HodiosError):
+    status = 422
+    type = "idempotency_error"
+    code = "idempotency_mismatch"
+
+
+class RateLimited(HodiosError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class RequestTooLarge(HodiosError):

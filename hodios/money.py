@@ -62,6 +62,11 @@ def cost_of(attempts: Iterable[Attempt]) -> int | None:
     return (millionths + _MILLION // 2) // _MILLION
 
 
+def charge_of(price: Price, num_prompt: int, num_cached: int, num_completion: int) -> int:
+    """Nano-dollars for one attempt alone, half a nano-dollar rounded up. The price has to be known."""
+    return (_millionths(price, num_prompt, num_cached, num_completion) + _MILLION // 2) // _MILLION
+
+
 def _millionths(price: Price, num_prompt: int, num_cached: int, num_completion: int) -> int:
     """Of nano-dollars. No more of a prompt can have been cached than there is of it."""
     num_cached = min(num_cached, num_prompt)

@@ -144,10 +144,13 @@ class Setting(Struct, frozen=True):
     is_secret: bool = False
     write: Callable[[Any], str] = _written
     """As `parse` reads it from the environment."""
+    option: str = ""
+    """What it is called in its section, where that is not `name`."""
 
     @property
     def key(self) -> str:
-        return f"{self.section}.{self.name}" if self.section else self.name
+        option = self.option or self.name
+        return f"{self.section}.{option}" if self.section else option
 
     @property
     def variable(self) -> str:

@@ -13,10 +13,24 @@ from hodios.cli.main import app
 from hodios.config import SETTINGS, Config
 
 DOCS = Path(__file__).parent.parent / "docs"
-COMMANDS = ((), ("serve",), ("chat",), ("models",), ("pull",), ("sync",), ("doctor",), ("bench",), ("bench", "engine"))
+COMMANDS = (
+    (),
+    ("serve",),
+    ("chat",),
+    ("models",),
+    ("pull",),
+    ("sync",),
+    ("doctor",),
+    ("bench",),
+    ("bench", "engine"),
+    ("db",),
+    ("db", "upgrade"),
+    ("db", "current"),
+    ("db", "check"),
+)
 PACKAGE = DOCS.parent / "hodios"
 BEGIN, END = "<!-- written by `make docs` -->", "<!-- end -->"
-FOLDERS = ("cli", "api", "", "router", "providers", "engine", "dialog", "hints", "json_schema")
+FOLDERS = ("cli", "api", "", "router", "accounts", "store", "providers", "engine", "dialog", "hints", "json_schema")
 """From the top layer down; "" stands for the modules beside the folders."""
 
 

@@ -23,6 +23,7 @@ CODE = sorted(path for folder in ("hodios", "benchmarks", "scripts") for path in
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 BANNED = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "base_utils"}
 CATCHES_ALL = {
+    "hodios/accounts/background.py",
     "hodios/api/app.py",
     "hodios/engine/worker.py",
     "hodios/functions.py",
@@ -60,7 +61,7 @@ def test_modules_are_named_and_introduced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_four_modules_catch_everything(path: Path) -> None:
+def test_only_five_modules_catch_everything(path: Path) -> None:
     caught = [
         node
         for node in ast.walk(tree_of(path))

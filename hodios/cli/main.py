@@ -11,6 +11,7 @@ from hodios import __version__
 from hodios.cli.bench import bench
 from hodios.cli.chat import chat
 from hodios.cli.console import stderr
+from hodios.cli.db import db
 from hodios.cli.doctor import doctor
 from hodios.cli.models import models
 from hodios.cli.pull import pull
@@ -35,6 +36,7 @@ app.command()(pull)
 app.command()(sync)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
+app.add_typer(db, name="db")
 
 
 def _show_version(asked: bool) -> None:

@@ -1,0 +1,256 @@
+"""The one door to accounts: who asks, whether it may ask now, what that may cost, and what it did cost.
+
+Puts the parts together and keeps their background tasks. What is held here outlives the process in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from hodios.accounts.background import repeat
+from hodios.accounts.budgets import charging_of
+from hodios.accounts.drain import Bookkeeper, Drain
+from hodios.accounts.entries import Opening, Spent, packed
+from hodios.accounts.journal import Journal
+from hodios.accounts.journal_format import Outcome
+from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
+from hodios.accounts.limits import Limiter, Permit, Refusal, scopes_of
+from hodios.accounts.purse import Lender, Purse
+from hodios.accounts.replay import Releaser, replay
+from hodios.accounts.reservations import Reservation, Reservations, Wanted
+from hodios.accounts.waiting import WaitingRoom
+from hodios.store.failures import StoreUnavailable
+from hodios.store.records import LoggedRequest, SettledAttempt
+from hodios.types import Price
+
+COMMIT_S = 0.1
+"""What a loss of power may cost at most."""
+GIVE_BACK_S = 10.0
+REPLAY_S = 60.0
+"""How often dead neighbours are looked for."""
+FLUSH_S = 10.0
+"""At the end, for what the store does not have yet."""
+_log = logging.getLogger(__name__)
+
+
+class Leaser(Lender, Releaser, Protocol):
+    """As `store.leases.Leases`."""
+
+
+class Store(Struct, frozen=True):
+    """What accounts need of it."""
+
+    keys: KeyShelf
+    projects: ProjectShelf
+    version: Callable[[], Awaitable[int]]
+    leases: Leaser
+    ledger: Bookkeeper
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """Whom an attempt would ask, for what."""
+
+    model: str
+    provider: str
+    price: Price
+    prompt_tokens: int
+    """As counted, or no fewer than there are."""
+    most_completion_tokens: int
+    """Of all choices together."""
+    num_choices: int = 1
+    user: str | None = None
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """For health and metrics. Money in nano-dollars."""
+
+    num_held: int
+    num_waiting: int
+    num_undrained: int
+    journal_bytes: int
+    num_failed_commits: int
+    leased: int
+    is_degraded: bool
+    """Whether the store could not be reached last."""
+
+
+class Accounts:
+    """Of one process and one event loop; `keeping` makes it and ends it. `clock_s` gives Unix seconds."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        limiter: Limiter,
+        secret: bytes,
+        *,
+        clock_s: Callable[[], float] = time.time,
+        rng: random.Random,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._limiter = limiter
+        self._clock_s = clock_s
+        self._purse = Purse(journal.process, store.leases)
+        self._drain = Drain(journal.process, store.ledger, self._purse, rng)
+        self._keyring = Keyring(secret, store.keys, store.projects, store.version, clock_s)
+        self._room = WaitingRoom(limiter.release)
+        self._reservations = Reservations(journal, self._purse, self._pass_on)
+
+    async def admit(self, text: str) -> Admitted:
+        """Whose key it is. Raises AuthenticationError, and Overloaded where nobody can tell."""
+        return await self._keyring.admit(text)
+
+    async def permit(self, admitted: Admitted, request_id: str, num_tokens: int, timeout_s: float) -> Permit | Refusal:
+        """Let the request pass the limits, which expects so many tokens; keys that queue wait for so long. Whoever gets
+        a permit ends it with `leave`; `limits.refused` says what a client is told of a refusal."""
+        key = admitted.key
+        scopes = scopes_of(key, admitted.project)
+
+        async def attempt() -> Permit | Refusal:
+            return await self._limiter.take(request_id, scopes, num_tokens)
+
+        # Who comes now must not overtake those of its key who wait.
+        last = self._room.last_refusal(key.id) if key.is_queueing else None
+        outcome = last or await attempt()
+        if isinstance(outcome, Refusal) and key.is_queueing:
+            outcome = await self._room.wait(key.id, key.priority, attempt, outcome, timeout_s)
+        return outcome
+
+    def leave(self, permit: Permit, num_tokens: int | None = None) -> None:
+        """The request is over; so many tokens were really used, None: as expected."""
+        if num_tokens is not None and not permit.is_released:
+            self._limiter.settle(permit, num_tokens)
+        self._limiter.release(permit)
+        self._room.nudge()
+
+    async def reserve(self, admitted: Admitted, request_id: str, number: int, offer: Offer) -> Reservation:
+        """Before each attempt, the first one is 1. Ends with `settle`, or with `release` where the attempt is not made.
+        Raises InsufficientQuota, Overloaded."""
+        now_s = self._clock_s()
+        key = admitted.key
+        charging = charging_of(key, admitted.project, now_s)
+        opening = Opening(
+            request_id=request_id,
+            number=number,
+            key_id=key.id,
+            project_id=admitted.project.id if admitted.project else None,
+            user=offer.user,
+            model=offer.model,
+            provider=offer.provider,
+            price=offer.price,
+            accounts=charging.accounts,
+        )
+        wanted = Wanted(
+            opening=opening,
+            budgets=charging.budgets,
+            prompt_tokens=offer.prompt_tokens,
+            most_completion_tokens=offer.most_completion_tokens,
+            num_choices=offer.num_choices,
+            is_open_without_store=key.on_store_error == "open",
+        )
+        return await self._reservations.hold(wanted, now_s)
+
+    def progress(self, reservation: Reservation, spent: Spent) -> bool:
+        """After each piece of an answer. Whether it may go on; if not, a budget is spent and the answer must end."""
+        return self._reservations.progress(reservation, spent)
+
+    def settle(
+        self, reservation: Reservation, outcome: Outcome, spent: Spent, *, is_estimated: bool = False
+    ) -> int | None:
+        """The attempt is over. Returns its cost in nano-dollars; None where nobody says what it costs."""
+        return self._reservations.settle(reservation, outcome, spent, self._clock_s(), is_estimated=is_estimated)
+
+    def release(self, reservation: Reservation) -> None:
+        """The attempt is not made."""
+        self._reservations.release(reservation)
+
+    def log(self, request: LoggedRequest) -> None:
+        """The request is over. Raises Overloaded where that cannot be written down, ValueError where it is too long."""
+        handle = self._journal.log(packed(request))
+        self._drain.add(request, lambda: self._journal.free(handle))
+
+    def figures(self) -> Figures:
+        return Figures(
+            num_held=self._reservations.num_held,
+            num_waiting=len(self._room),
+            num_undrained=len(self._drain),
+            journal_bytes=self._journal.num_bytes,
+            num_failed_commits=self._journal.num_failed_commits,
+            leased=sum(self._purse.leased.values()),
+            is_degraded=self._keyring.is_degraded or self._drain.num_failures > 0,
+        )
+
+    async def run(self, home: Path) -> None:
+        """Until it is cancelled."""
+
+        async def look_for_dead() -> float:
+            return await self._replay(home)
+
+        steps = (self._drain.step, self._keyring.poll, self._commit, self._give_back, look_for_dead)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._limiter.run())
+            for step in steps:
+                tasks.create_task(repeat(step))
+
+    async def close(self) -> bool:
+        """After `run` has ended. Whether nothing is left; if something is, the next process to start settles it."""
+        is_done = False
+        try:
+            await self._room.close()
+            self._reservations.close()
+            await self._purse.quiet()
+            if await self._drain.flush(FLUSH_S) and not self._reservations.num_held:
+                await self._store.leases.release(self._journal.process)
+                is_done = True
+            else:
+                await self._journal.commit()
+        except StoreUnavailable as error:
+            _log.warning("leases cannot be given back now (%s): the next start does", error)
+        finally:
+            await asyncio.to_thread(lambda: self._journal.close(is_done=is_done))
+        return is_done
+
+    def _pass_on(self, reservation: Reservation, attempt: SettledAttempt) -> None:
+        self._drain.add(attempt, lambda: self._reservations.forget(reservation))
+
+    async def _commit(self) -> float:
+        await self._journal.commit()
+        return COMMIT_S
+
+    async def _give_back(self) -> float:
+        with contextlib.suppress(StoreUnavailable):
+            await self._purse.give_back(self._clock_s())
+        return GIVE_BACK_S
+
+    async def _replay(self, home: Path) -> float:
+        try:
+            await replay(home, self._store.ledger, self._store.leases)
+        except StoreUnavailable as error:
+            _log.warning("what dead processes have left cannot be settled yet: %s", error)
+        return REPLAY_S
+
+
+@contextlib.asynccontextmanager
+async def keeping(
+    home: Path, store: Store, limiter: Limiter, secret: bytes, rng: random.Random | None = None
+) -> AsyncGenerator[Accounts, None]:
+    """Accounts at work within the block. Raises SetupError where the journal cannot be kept."""
+    journal = await asyncio.to_thread(Journal, home)
+    accounts = Accounts(journal, store, limiter, secret, rng=rng or random.Random())
+    task = asyncio.create_task(accounts.run(home))
+    try:
+        yield accounts
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await accounts.close()

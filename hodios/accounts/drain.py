@@ -1,0 +1,120 @@
+"""Brings what was settled and logged here to the store, in batches, and frees the journal once the store has it.
+
+While the store cannot be reached, everything stays where it is and is tried again, less and less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from hodios.accounts.purse import Purse
+from hodios.store.failures import StoreUnavailable
+from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
+
+BATCH = 500
+PAUSE_S = 0.2
+"""Between batches, where there is not a whole one."""
+BASE_RETRY_S = 0.5
+MOST_RETRY_S = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Bookkeeper(Protocol):
+    """As `store.ledger.Ledger`."""
+
+    async def settle(
+        self, process: str, settled: Iterable[SettledAttempt], logged: Iterable[LoggedRequest] = ()
+    ) -> object: ...
+
+
+class _Item(Struct, frozen=True):
+    record: SettledAttempt | LoggedRequest
+    forget: Callable[[], None]
+
+
+class Drain:
+    """Of one process and one event loop. `rng` spreads the tries of several processes."""
+
+    def __init__(
+        self, process: str, bookkeeper: Bookkeeper, purse: Purse, rng: random.Random, *, pause_s: float = PAUSE_S
+    ) -> None:
+        self._process = process
+        self._bookkeeper = bookkeeper
+        self._purse = purse
+        self._rng = rng
+        self._pause_s = pause_s
+        self._waiting: deque[_Item] = deque()
+        self._came = asyncio.Event()
+        self.num_failures = 0
+        """In a row."""
+
+    def __len__(self) -> int:
+        """What the store does not have yet."""
+        return len(self._waiting)
+
+    def add(self, record: SettledAttempt | LoggedRequest, forget: Callable[[], None]) -> None:
+        """`forget` is called once the store has it."""
+        self._waiting.append(_Item(record, forget))
+        self._came.set()
+
+    async def step(self) -> float:
+        """Waits for a batch and passes it on. Returns for how many seconds to leave the store alone."""
+        if len(self._waiting) < BATCH:
+            self._came.clear()
+            if not self._waiting:
+                await self._came.wait()
+            await asyncio.sleep(self._pause_s)
+        return 0.0 if await self.pass_on() else self._retry_s()
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Whether the store has everything before that time is over. Not beside `step`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._waiting and await self.pass_on():
+                    pass
+        return not self._waiting
+
+    async def pass_on(self) -> bool:
+        """One batch, and one at a time. Whether the store has it now."""
+        batch = [self._waiting[at] for at in range(min(BATCH, len(self._waiting)))]
+        if not batch:
+            return True
+        attempts = [item.record for item in batch if isinstance(item.record, SettledAttempt)]
+        requests = [item.record for item in batch if isinstance(item.record, LoggedRequest)]
+        try:
+            async with self._purse.settling(_costs(attempts)):
+                await self._bookkeeper.settle(self._process, attempts, requests)
+        except StoreUnavailable as error:
+            if not self.num_failures:
+                _log.warning(
+                    "the store cannot be reached (%s): what was used is kept in the journal until it can", error
+                )
+            self.num_failures += 1
+            return False
+        if self.num_failures:
+            _log.warning("the store can be reached again")
+        self.num_failures = 0
+        for item in batch:
+            self._waiting.popleft()
+            item.forget()
+        return True
+
+    def _retry_s(self) -> float:
+        longest = min(MOST_RETRY_S, BASE_RETRY_S * 2.0 ** min(self.num_failures - 1, 16))
+        return longest * (0.5 + self._rng.random() / 2)
+
+
+def _costs(attempts: Iterable[SettledAttempt]) -> dict[AccountId, int]:
+    costs: dict[AccountId, int] = defaultdict(int)
+    for attempt in attempts:
+        for account in attempt.accounts if attempt.cost else ():
+            costs[account] += attempt.cost or 0
+    return costs

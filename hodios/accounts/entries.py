@@ -1,0 +1,93 @@
+"""What the texts of the journal say: whose attempt it is and what it costs per token, or a request as it ended.
+
+From such an entry and the state beside it follows what is to be settled, in the process that wrote it and in any other.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from hodios.accounts.journal_format import Entry, Outcome, Phase
+from hodios.money import charge_of
+from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
+from hodios.types import Price
+
+
+class Opening(Struct, frozen=True, kw_only=True, array_like=True):
+    """What is known of an attempt before it is made. Its fields keep their order, in which files have them."""
+
+    request_id: str
+    number: int
+    key_id: str
+    project_id: str | None
+    user: str | None
+    model: str
+    provider: str
+    price: Price
+    """At the time."""
+    accounts: tuple[AccountId, ...]
+    """In which its cost counts."""
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """What was generated."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    """Of the prompt's."""
+    completion_tokens: int
+
+
+_decode_opening = msgspec.msgpack.Decoder(Opening).decode
+_decode_request = msgspec.msgpack.Decoder(LoggedRequest).decode
+packed = msgspec.msgpack.Encoder().encode
+
+
+def cost_of(price: Price, spent: Spent) -> int | None:
+    """Nano-dollars; nothing for an answer without a token, None where nobody says what tokens cost."""
+    if not spent.completion_tokens:
+        return 0
+    return (
+        charge_of(price, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens) if price.is_known else None
+    )
+
+
+def settled_attempt(
+    opening: Opening, spent: Spent, outcome: Outcome, cost: int | None, is_estimated: bool, at_s: float
+) -> SettledAttempt:
+    return SettledAttempt(
+        request_id=opening.request_id,
+        number=opening.number,
+        key_id=opening.key_id,
+        project_id=opening.project_id,
+        user=opening.user,
+        model=opening.model,
+        provider=opening.provider,
+        outcome=outcome,
+        prompt_tokens=spent.prompt_tokens,
+        cached_tokens=spent.cached_tokens,
+        completion_tokens=spent.completion_tokens,
+        cost=cost,
+        is_estimated=is_estimated,
+        at_s=at_s,
+        accounts=opening.accounts,
+    )
+
+
+def recovered(entry: Entry) -> SettledAttempt | LoggedRequest:
+    """What an entry of a process that has ended comes to: an attempt under way is charged as far as it was known to
+    have come. Raises ValueError for a text that makes no sense."""
+    state = entry.state
+    if state.phase == Phase.LOGGED:
+        return _decode_request(entry.text)
+    opening = _decode_opening(entry.text)
+    spent = Spent(
+        prompt_tokens=state.prompt_tokens,
+        cached_tokens=state.cached_tokens,
+        completion_tokens=state.completion_tokens,
+    )
+    if state.phase == Phase.SETTLED:
+        return settled_attempt(opening, spent, state.outcome, state.cost, state.is_estimated, state.at_s)
+    outcome: Outcome = "broke_off" if spent.completion_tokens else "failed"
+    return settled_attempt(opening, spent, outcome, cost_of(opening.price, spent), True, state.at_s)

@@ -1,0 +1,78 @@
+"""Many rows in one statement, as text that is made once: what SQLAlchemy does for each row and each value would take
+longer than all that the database does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+Row = tuple[Any, ...]
+
+
+async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row]:
+    """Rows of all columns, in the order of the table's; returns the primary keys of those that were not there. No key
+    may come twice. In SQLite within a transaction that began to write: nobody else inserts meanwhile."""
+    if not rows:
+        return []
+    num_keys = len(table.primary_key)
+    if connection.dialect.name == "postgresql":
+        text = f"{_insert(table, is_sqlite=False)} ON CONFLICT DO NOTHING RETURNING {_names(table.primary_key)}"
+        return [tuple(row) for row in await connection.exec_driver_sql(text, _columns(rows))]
+    known = await _known(connection, table, [row[0] for row in rows])
+    new = [row for row in rows if row[:num_keys] not in known]
+    if new:
+        await connection.exec_driver_sql(_insert(table, is_sqlite=True), new)
+    return [row[:num_keys] for row in new]
+
+
+async def add(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
+    """Rows of all columns: what is not part of the primary key is a number, and is added to what is there."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(_addition(table, is_sqlite=False), _columns(rows))
+    else:
+        await connection.exec_driver_sql(_addition(table, is_sqlite=True), list(rows))
+
+
+async def _known(connection: AsyncConnection, table: Table, firsts: list[Any]) -> set[Row]:
+    """Primary keys that are there and begin with one of these."""
+    keys = list(table.primary_key)
+    is_one = f"{_names(keys[:1])} IN (SELECT value FROM json_each(?))"
+    text = f"SELECT {_names(keys)} FROM {table.name} WHERE {is_one}"
+    found = await connection.exec_driver_sql(text, (msgspec.json.encode(firsts).decode(),))
+    return {tuple(row) for row in found}
+
+
+def _columns(rows: Sequence[Row]) -> Row:
+    """As PostgreSQL takes them: a list for each column."""
+    return tuple(map(list, zip(*rows, strict=True)))
+
+
+@lru_cache
+def _addition(table: Table, *, is_sqlite: bool) -> str:
+    sums = [column for column in table.columns if not column.primary_key]
+    grown = (f'"{column.name}" = {table.name}."{column.name}" + excluded."{column.name}"' for column in sums)
+    conflict = f"ON CONFLICT ({_names(table.primary_key)}) DO UPDATE SET {', '.join(grown)}"
+    return f"{_insert(table, is_sqlite=is_sqlite)} {conflict}"
+
+
+@lru_cache
+def _insert(table: Table, *, is_sqlite: bool) -> str:
+    head = f"INSERT INTO {table.name} ({_names(table.columns)})"
+    if is_sqlite:
+        return f"{head} VALUES ({', '.join('?' * len(table.columns))})"
+    kinds = (column.type.compile(dialect=_POSTGRESQL) for column in table.columns)
+    lists = (f"${number}::{kind}[]" for number, kind in enumerate(kinds, start=1))
+    return f"{head} SELECT * FROM unnest({', '.join(lists)})"
+
+
+def _names(columns: Iterable[Any]) -> str:
+    return ", ".join(f'"{column.name}"' for column in columns)

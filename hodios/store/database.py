@@ -1,0 +1,213 @@
+"""The one way to the database: SQLite in a file, or PostgreSQL. Runs transactions whole, and again where they collide.
+
+SQLite writes ahead (WAL) and waits for the disk at each commit; one transaction writes at a time, and those that read
+do not wait for it. Nothing here blocks the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import asyncpg
+from sqlalchemy import Connection, Table, event, exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from hodios.errors import ConfigError
+from hodios.store.failures import StoreUnavailable
+
+T = TypeVar("T")
+Insert = postgresql.Insert | sqlite.Insert
+MOST_TRIES = 8
+"""Of a transaction that the database refuses because of others that run at the same time."""
+TIMEOUT_S = 10.0
+_FIRST_PAUSE_S = 0.005
+_NUM_CONNECTIONS = 10
+_COLLISIONS = ("40001", "40P01")
+"""SQLSTATE of serialization failures and deadlocks: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_PRAGMAS = (
+    # Others forget what they have told the ledger as soon as it is committed: it has to be on the disk by then.
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -16384",
+    "PRAGMA journal_size_limit = 67108864",
+)
+_OLDEST_SQLITE = (3, 35)
+"""The first one whose INSERT says what it has inserted."""
+
+
+class Database:
+    """Of one process. `open` makes it; nothing is connected before the first transaction, and `prepare` runs in a
+    thread before it."""
+
+    def __init__(self, engine: AsyncEngine, timeout_s: float, prepare: Callable[[], None] | None = None) -> None:
+        self.engine = engine
+        self._prepare = prepare
+        self._is_preparing = asyncio.Lock()
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._timeout_s = timeout_s
+        self._turns = asyncio.Semaphore(1 if self.is_sqlite else _NUM_CONNECTIONS)
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    def open(cls, url: str, *, timeout_s: float = TIMEOUT_S, is_patient: bool = False) -> Database:
+        """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down;
+        where `is_patient`, statements may take as long as they take. Raises ConfigError where SQLite is too old."""
+        if urlsplit(url).scheme == "sqlite":
+            path = _path_in(url)
+            return cls(_open_sqlite(path, timeout_s), timeout_s, partial(_write_ahead, path, timeout_s))
+
+        async def connect() -> Any:
+            # The driver reads the URL itself, so that it may say all that PostgreSQL's own programs understand.
+            return await asyncpg.connect(url, timeout=timeout_s, command_timeout=None if is_patient else timeout_s)
+
+        return cls(
+            create_async_engine(
+                "postgresql+asyncpg://",
+                async_creator=connect,
+                pool_size=_NUM_CONNECTIONS,
+                max_overflow=0,
+                pool_timeout=timeout_s,
+                pool_pre_ping=True,
+                isolation_level="READ COMMITTED",
+            ),
+            timeout_s,
+        )
+
+    async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """What `work` returns, which changes nothing; each of its statements sees what is committed then. Raises
+        StoreUnavailable."""
+        return await self._run(work, is_writing=False)
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """What `work` returns, once all that it did is committed, and nothing of it where it raises. Runs `work` again
+        where it collides with others. A caller who is cancelled does not stop it. Raises StoreUnavailable, and
+        SQLAlchemy's IntegrityError where `work` does what a constraint forbids.
+        """
+        task = asyncio.create_task(self._write(work))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Waits for what is still being written."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.engine.dispose()
+
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that can say what happens to rows that are there already."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        try:
+            await asyncio.wait_for(self._turns.acquire(), self._timeout_s)
+        except TimeoutError:
+            raise StoreUnavailable("others have been writing for too long") from None
+        try:
+            return await self._until_alone(work)
+        finally:
+            self._turns.release()
+
+    async def _until_alone(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        for number in range(MOST_TRIES):
+            try:
+                return await self._run(work, is_writing=True)
+            except exc.DBAPIError as error:
+                if not _is_collision(error):
+                    raise
+            await asyncio.sleep(_FIRST_PAUSE_S * 2**number)
+        raise StoreUnavailable(f"collided with others {MOST_TRIES} times")
+
+    async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_writing: bool) -> T:
+        try:
+            await self._prepared()
+            async with self.engine.connect() as connection:
+                await connection.execution_options(**self._options(is_writing))
+                async with connection.begin():
+                    return await work(connection)
+        except exc.DBAPIError as error:
+            if isinstance(error, exc.IntegrityError) or _is_collision(error):
+                raise
+            raise StoreUnavailable(str(error.orig)) from error
+        except (exc.TimeoutError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+
+    def _options(self, is_writing: bool) -> dict[str, Any]:
+        # A statement that only reads needs no transaction of its own around it, and no round trips for that.
+        if is_writing or self.is_sqlite:
+            return {"is_writing": is_writing}
+        return {"isolation_level": "AUTOCOMMIT"}
+
+    async def _prepared(self) -> None:
+        if self._prepare is not None:
+            async with self._is_preparing:
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare)
+                self._prepare = None
+
+
+def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise ConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old: Hodios needs {'.'.join(map(str, _OLDEST_SQLITE))} or newer. "
+            "Take a newer Python, or set HODIOS_STORE_URL to a PostgreSQL database."
+        )
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        # Transactions begin where `_begin` says so, and not where the driver guesses.
+        connect_args={"isolation_level": None, "timeout": timeout_s},
+        pool_size=_NUM_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+    )
+    event.listen(engine.sync_engine, "connect", _set_up)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _write_ahead(path: Path, timeout_s: float) -> None:
+    """The file is there, for its owner's eyes, and for good in the mode in which those that read do not wait."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    until_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            with closing(sqlite3.connect(path, timeout=timeout_s)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # Two that switch at once are told at once that they lock each other out, however long they would wait.
+            if time.monotonic() > until_s:
+                raise
+        time.sleep(_FIRST_PAUSE_S)
+
+
+def _set_up(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # One that begins to write in its middle could be refused there: those that write say so at once.
+    if connection.get_execution_options().get("is_writing", True):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _path_in(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path)[1:])
+
+
+def _is_collision(error: exc.DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in _COLLISIONS

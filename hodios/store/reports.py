@@ -1,0 +1,235 @@
+"""What was spent and asked, read back: sums out of the hourly roll-ups, and the log of requests page by page. No report
+reads all attempts or all requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hodios.store import sums
+from hodios.store.database import Database
+from hodios.store.records import LoggedRequest, SettledAttempt
+from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, attempts, hourly, hourly_users, requests
+
+Dimension = Literal["hour", "day", "key_id", "project_id", "model", "provider", "user"]
+MOST_GROUPS = 10_000
+MOST_IN_PAGE = 1000
+_DAY_S = 86400
+_OF_PROVIDERS = ("model", "provider")
+
+
+class Chosen(Struct, frozen=True, kw_only=True):
+    """What is to be summed up: whole hours, from the one that `since_s` is in to the last one that begins before
+    `until_s`. None: all."""
+
+    since_s: float
+    until_s: float
+    key_id: str | None = None
+    project_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    user: str | None = None
+
+
+class Spend(Struct, frozen=True, kw_only=True):
+    """Of one group."""
+
+    group: tuple[str | int | None, ...]
+    """In the order in which was asked; hours and days as the Unix second with which they begin."""
+    num_attempts: int
+    num_failed_attempts: int
+    num_unpriced: int
+    """Attempts of which nobody knows the price; `cost` is without them."""
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: int
+    num_requests: int
+    num_errors: int
+    num_first_tokens: int
+    """Requests that had a first token."""
+    latency_ms: int
+    """A sum, as the next one."""
+    first_token_ms: int
+    latency_slots: tuple[int, ...]
+    """Requests by `schema.LATENCY_BOUNDS_S`, for `sums.quantile_s`."""
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which requests, or attempts, to show. None: all."""
+
+    since_s: float | None = None
+    until_s: float | None = None
+    key_id: str | None = None
+    project_id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    user: str | None = None
+    error_code: str | None = None
+    has_failed: bool = False
+    """Those with any error code."""
+
+
+class Place(Struct, frozen=True):
+    """In the log: the next page begins behind it."""
+
+    at_s: float
+    request_id: str
+
+
+class Page(Struct, frozen=True):
+    requests: list[LoggedRequest]
+    """The newest first."""
+    next: Place | None
+    """None where there are no more."""
+
+
+class Reports:
+    """All methods raise StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def spend(
+        self, by: Sequence[Dimension], chosen: Chosen, *, is_by_cost: bool = False, most: int = MOST_GROUPS
+    ) -> list[Spend]:
+        """A group for each combination that occurs, in the order of `by`, or with `is_by_cost` the dearest first.
+        Users go with keys, projects and times only: raises ValueError where they are to go with models or providers.
+        """
+        query = spend_query(by, chosen, is_by_cost=is_by_cost, most=most)
+
+        async def work(connection: AsyncConnection) -> list[Spend]:
+            # With no groups at all there is one row, of nulls where nothing is summed up.
+            rows = [tuple(row) for row in await connection.execute(query)]
+            return [_spend(row, len(by)) for row in rows if row[-1] is not None]
+
+        return await self._database.read(work)
+
+    async def page(self, wanted: Wanted, *, behind: Place | None = None, most: int = 100) -> Page:
+        """`most` requests, no more than MOST_IN_PAGE."""
+        most = min(most, MOST_IN_PAGE)
+        query = log_query(wanted, behind=behind, most=most + 1)
+
+        async def work(connection: AsyncConnection) -> list[LoggedRequest]:
+            return [LoggedRequest(**row) for row in (await connection.execute(query)).mappings()]
+
+        found = await self._database.read(work)
+        if len(found) <= most:
+            return Page(found, None)
+        last = found[most - 1]
+        return Page(found[:most], Place(last.at_s, last.request_id))
+
+    async def request(self, id: str) -> LoggedRequest | None:
+        """By its own id, or that of its answer."""
+        query = request_query(id)
+
+        async def work(connection: AsyncConnection) -> LoggedRequest | None:
+            row = (await connection.execute(query)).mappings().first()
+            return None if row is None else LoggedRequest(**row)
+
+        return await self._database.read(work)
+
+    async def attempts_of(self, request_id: str) -> list[SettledAttempt]:
+        """In their order. In which accounts they counted is not kept."""
+        query = select(attempts).where(attempts.c.request_id == request_id).order_by(attempts.c.number)
+        return await self._attempts(query)
+
+    async def all_requests(self, wanted: Wanted) -> AsyncIterator[LoggedRequest]:
+        """For exports: read in pages, so that nobody waits for it."""
+        place = None
+        while True:
+            page = await self.page(wanted, behind=place, most=MOST_IN_PAGE)
+            for request in page.requests:
+                yield request
+            place = page.next
+            if place is None:
+                return
+
+    async def all_attempts(self, wanted: Wanted) -> AsyncIterator[SettledAttempt]:
+        """As `all_requests`; attempts have no error codes. In which accounts they counted is not kept."""
+        place: tuple[float, str, int] | None = None
+        while True:
+            page = await self._attempts(attempts_query(wanted, behind=place, most=MOST_IN_PAGE))
+            for attempt in page:
+                yield attempt
+            if len(page) < MOST_IN_PAGE:
+                return
+            place = (page[-1].at_s, page[-1].request_id, page[-1].number)
+
+    async def _attempts(self, query: Select[Any]) -> list[SettledAttempt]:
+        async def work(connection: AsyncConnection) -> list[SettledAttempt]:
+            return [SettledAttempt(**row, accounts=()) for row in (await connection.execute(query)).mappings()]
+
+        return await self._database.read(work)
+
+
+def spend_query(
+    by: Sequence[Dimension], chosen: Chosen, *, is_by_cost: bool = False, most: int = MOST_GROUPS
+) -> Select[Any]:
+    """As `Reports.spend`."""
+    filters = {name: value for name, value in _equal(chosen) if value is not None}
+    has_users = "user" in by or "user" in filters
+    if has_users and set(_OF_PROVIDERS) & {*by, *filters}:
+        raise ValueError("What users spend is not known by model or provider, but by key, project, hour and day.")
+    table = hourly_users if has_users else hourly
+    day = (table.c.hour - table.c.hour % _DAY_S).label("day")
+    groups: list[ColumnElement[Any]] = [day if name == "day" else table.c[name] for name in by]
+    totals = [cast(func.sum(table.c[name]), BigInteger).label(name) for name in sums.NAMES]
+    query = select(*groups, *totals).group_by(*groups)
+    query = query.where(table.c.hour >= sums.hour_of(chosen.since_s), table.c.hour < math.ceil(chosen.until_s))
+    query = query.where(*(table.c[name] == value for name, value in filters.items()))
+    order = [func.sum(table.c.cost).desc(), *groups] if is_by_cost else groups
+    return query.order_by(*order).limit(min(most, MOST_GROUPS))
+
+
+def log_query(wanted: Wanted, *, behind: Place | None = None, most: int) -> Select[Any]:
+    """As `Reports.page`, without the bound."""
+    query = select(requests).where(*_conditions(requests.c, wanted))
+    if wanted.error_code is not None:
+        query = query.where(requests.c.error_code == wanted.error_code)
+    if wanted.has_failed:
+        query = query.where(requests.c.error_code.is_not(None))
+    key = tuple_(requests.c.at_s, requests.c.request_id)
+    if behind is not None:
+        query = query.where(key < (behind.at_s, behind.request_id))
+    return query.order_by(requests.c.at_s.desc(), requests.c.request_id.desc()).limit(most)
+
+
+def attempts_query(wanted: Wanted, *, behind: tuple[float, str, int] | None = None, most: int) -> Select[Any]:
+    """(time, request id, attempt number) is where it goes on; the oldest come first."""
+    query = select(attempts).where(*_conditions(attempts.c, wanted))
+    key = (attempts.c.at_s, attempts.c.request_id, attempts.c.number)
+    if behind is not None:
+        query = query.where(tuple_(*key) > behind)
+    return query.order_by(*key).limit(most)
+
+
+def request_query(id: str) -> Select[Any]:
+    """As `Reports.request`."""
+    is_own = requests.c.request_id == id
+    return select(requests).where(or_(is_own, requests.c.answer_id == id)).order_by(is_own.desc()).limit(1)
+
+
+def _conditions(columns: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+    found = [columns[name] == value for name, value in _equal(wanted) if value is not None]
+    if wanted.since_s is not None:
+        found.append(columns.at_s >= wanted.since_s)
+    if wanted.until_s is not None:
+        found.append(columns.at_s < wanted.until_s)
+    return found
+
+
+def _equal(chosen: Chosen | Wanted) -> list[tuple[str, str | None]]:
+    return [(name, getattr(chosen, name)) for name in ("key_id", "project_id", "model", "provider", "user")]
+
+
+def _spend(row: tuple[Any, ...], num_groups: int) -> Spend:
+    counts = dict(zip(sums.NAMES, row[num_groups:], strict=True))
+    slots = tuple(counts.pop(name) for name in LATENCY_SLOTS)
+    group = tuple(None if value == EVERYBODY else value for value in row[:num_groups])
+    return Spend(group=group, latency_slots=slots, **counts)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from hodios.accounts.limits import Permit, Refusal, Scope
+from hodios.accounts.shared_limits import SharedLimiter
+from hodios.store.records import Limits
+
+URL = "redis://127.0.0.1:6379"
+Make = Callable[..., SharedLimiter]
+
+
+def scope(name: str, requests: int | None = None, tokens: int | None = None, parallel: int | None = None) -> Scope:
+    return Scope(name, Limits(requests_per_minute=requests, tokens_per_minute=tokens, parallel_requests=parallel))
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[Redis]:
+    client = Redis.from_url(URL)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def make(redis: Redis) -> AsyncIterator[Make]:
+    """Limiters of several processes, which share what they count. Nothing of it stays."""
+    prefix = f"hodios-test-{uuid.uuid4().hex}"
+    async with contextlib.AsyncExitStack() as stack:
+
+        def begin(
+            client: Redis = redis, clock_ns: Callable[[], int] = time.monotonic_ns, **more: float
+        ) -> SharedLimiter:
+            limiter = SharedLimiter(client, clock_ns, lambda: 2, prefix, **more)
+            task = asyncio.create_task(limiter.run())
+
+            async def end() -> None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+            stack.push_async_callback(end)
+            return limiter
+
+        yield begin
+    async for key in redis.scan_iter(f"{prefix}:*"):
+        await redis.delete(key)
+
+
+async def test_processes_count_together(make: Make) -> None:
+    here, there = make(), make()
+    scopes = (scope("key/a", requests=5), scope("project/p", requests=100, tokens=10_000))
+    outcomes = [await limiter.take(f"{at}", scopes, 7) for at in range(3) for limiter in (here, there)]
+    assert [type(outcome) for outcome in outcomes] == [Permit] * 5 + [Refusal]
+    last, refusal = outcomes[4], outcomes[5]
+    assert (last.state.requests.limit, last.state.requests.remaining) == (5, 0)
+    assert last.state.tokens.remaining == 10_000 - 5 * 7
+    assert (refusal.scope, refusal.measure, refusal.limit) == ("key/a", "requests", 5)
+    assert 0 < refusal.retry_ns <= 12 * 10**9
+    assert refusal.state.tokens.remaining == 10_000 - 5 * 7, "a refused request counts nowhere"
+
+
+async def test_simultaneous_requests_of_all_processes_never_pass_the_limit(make: Make) -> None:
+    limiters = [make() for _ in range(4)]
+    scopes = (scope("key/a", requests=10), scope("project/p", parallel=7))
+    takes = [limiter.take(f"{number}-{at}", scopes, 0) for number, limiter in enumerate(limiters) for at in range(10)]
+    outcomes = await asyncio.gather(*takes)
+    assert sum(isinstance(outcome, Permit) for outcome in outcomes) == 7
+
+
+async def test_slots_end_with_their_requests(make: Make) -> None:
+    here, there = make(), make()
+    scopes = (scope("key/a", parallel=1),)
+    permit = await here.take("1", scopes, 0)
+    assert isinstance(permit, Permit)
+    assert isinstance(await there.take("2", scopes, 0), Refusal)
+    here.release(permit)
+    here.release(permit)
+    await here.flush()
+    assert isinstance(await there.take("3", scopes, 0), Permit)
+
+
+async def test_slots_are_kept_while_their_process_lives_and_end_with_it(make: Make, redis: Redis) -> None:
+    living, dead = make(slot_s=0.3), SharedLimiter(redis, time.monotonic_ns, lambda: 1, f"x{uuid.uuid4().hex}", 0.05)
+    scopes = (scope("key/a", parallel=1),)
+    assert isinstance(await living.take("1", scopes, 0), Permit)
+    assert isinstance(await dead.take("1", scopes, 0), Permit)
+    assert isinstance(await dead.take("2", scopes, 0), Refusal)
+    await asyncio.sleep(0.5)
+    assert isinstance(await living.take("2", scopes, 0), Refusal)
+    assert isinstance(await dead.take("2", scopes, 0), Permit)
+
+
+async def test_tokens_are_settled_as_they_were(make: Make) -> None:
+    limiter = make()
+    scopes = (scope("key/a", tokens=1000),)
+    permit = await limiter.take("1", scopes, 900)
+    assert isinstance(permit, Permit)
+    assert isinstance(await limiter.take("2", scopes, 200), Refusal)
+    limiter.settle(permit, 100)
+    await limiter.flush()
+    second = await limiter.take("3", scopes, 200)
+    assert isinstance(second, Permit)
+    assert 700 <= second.state.tokens.remaining <= 720
+    limiter.settle(permit, 5000)
+    await limiter.flush()
+    refusal = await limiter.take("4", scopes, 1)
+    assert isinstance(refusal, Refusal)
+    assert refusal.retry_ns > 3 * 60 * 10**9
+
+
+async def test_a_new_limit_takes_over_what_was_used(make: Make) -> None:
+    limiter = make()
+    await limiter.take("1", (scope("key/a", tokens=1000),), 500)
+    permit = await limiter.take("2", (scope("key/a", tokens=100),), 0)
+    assert 50 <= permit.state.tokens.remaining <= 51
+
+
+async def test_the_largest_numbers_stay_exact(make: Make) -> None:
+    limiter, limit = make(), 100_000_000
+    permit = await limiter.take("1", (scope("key/a", tokens=limit),), limit)
+    assert permit.state.tokens.remaining <= limit // 100
+    assert isinstance(await limiter.take("2", (scope("key/a", tokens=limit),), limit), Refusal)
+
+
+async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, redis: Redis) -> None:
+    now_ns = 0
+    gone = Redis(host="127.0.0.1", port=1)
+    limiter = make(gone, lambda: now_ns)
+    scopes = (scope("key/a", requests=6, parallel=50),)
+    permits = [await limiter.take(str(at), scopes, 0) for at in range(4)]
+    assert [type(permit) for permit in permits] == [Permit] * 3 + [Refusal], "two processes share six"
+    assert limiter.is_degraded
+    limiter.release(permits[0])
+    limiter._redis, limiter._take.registered_client = redis, redis
+    assert isinstance(await limiter.take("5", scopes, 0), Refusal), "it is not asked again at once"
+    now_ns = 2 * 10**9
+    permit = await limiter.take("6", scopes, 0)
+    assert isinstance(permit, Permit)
+    assert permit.is_shared
+    assert not limiter.is_degraded
+    await gone.aclose()
+
+
+async def test_who_has_no_limits_asks_nobody(make: Make) -> None:
+    permit = await make(Redis(host="127.0.0.1", port=1)).take("1", (), 5)
+    assert isinstance(permit, Permit)
+    assert not permit.is_shared

@@ -1,0 +1,122 @@
+"""Reports tell what they are asked for, page by page, and none reads a whole table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from store_entries import NOON_S, attempt, request
+
+from benchmarks import store
+from hodios.store import sums
+from hodios.store.database import Database
+from hodios.store.ledger import Ledger
+from hodios.store.reports import (
+    Chosen,
+    Dimension,
+    Reports,
+    Wanted,
+    spend_query,
+)
+
+TODAY = Chosen(since_s=NOON_S, until_s=NOON_S + 3600)
+
+
+async def test_spend_is_shown_by_what_is_asked(database: Database) -> None:
+    told = [
+        attempt("r1", key_id="k1", model="m1", provider="v1", cost=5, user="ann"),
+        attempt("r2", key_id="k1", model="m2", provider="v1", cost=7, user="bob"),
+        attempt("r3", key_id="k2", project_id=None, model="m2", provider="v2", cost=11, user="ann"),
+        attempt("r4", key_id="k2", project_id=None, model="m2", provider="v2", cost=13, at_s=NOON_S + 3600),
+    ]
+    await Ledger(database).settle("a", told)
+    reports = Reports(database)
+
+    async def spent(*by: Dimension, chosen: Chosen = TODAY, **options: Any) -> dict[tuple[object, ...], int]:
+        return {spend.group: spend.cost for spend in await reports.spend(by, chosen, **options)}
+
+    assert await spent() == {(): 23}
+    assert await spent("key_id") == {("k1",): 12, ("k2",): 11}
+    assert await spent("project_id") == {("p1",): 12, (None,): 11}
+    assert await spent("model", "provider") == {("m1", "v1"): 5, ("m2", "v1"): 7, ("m2", "v2"): 11}
+    assert await spent("user", "key_id") == {("ann", "k1"): 5, ("ann", "k2"): 11, ("bob", "k1"): 7}
+    assert await spent("model", is_by_cost=True, most=1) == {("m2",): 18}
+    assert await spent("day", chosen=Chosen(since_s=0, until_s=2 * NOON_S)) == {(NOON_S - 12 * 3600,): 36}
+    assert await spent("key_id", chosen=Chosen(since_s=0, until_s=2 * NOON_S, model="m2")) == {("k1",): 7, ("k2",): 24}
+    assert await spent(chosen=Chosen(since_s=0, until_s=2 * NOON_S, user="ann")) == {(): 16}
+    assert await spent(chosen=Chosen(since_s=0, until_s=1)) == {}
+
+
+def test_users_do_not_go_with_models() -> None:
+    with pytest.raises(ValueError, match="not known by model"):
+        spend_query(["user", "model"], TODAY)
+
+
+def test_quantiles_are_bounds_of_slots() -> None:
+    slots = [0, 5, 0, 4, 0, 0, 0, 0, 0, 1]
+    assert [sums.quantile_s(slots, share) for share in (0.5, 0.51, 0.9, 0.91)] == [0.5, 2.0, 2.0, float("inf")]
+    assert sums.quantile_s([0] * 10, 0.5) is None
+
+
+async def test_the_log_is_read_page_by_page_and_by_what_is_wanted(database: Database) -> None:
+    logged = [
+        request(
+            f"r{number}",
+            key_id=f"k{number % 2}",
+            user="ann" if number % 3 == 0 else None,
+            error_code="overloaded" if number == 5 else None,
+            at_s=NOON_S + number // 2,
+        )
+        for number in range(10)
+    ]
+    await Ledger(database).settle("a", [], logged)
+    reports = Reports(database)
+
+    async def found(wanted: Wanted, most: int = 100) -> list[str]:
+        seen, place = [], None
+        while True:
+            page = await reports.page(wanted, behind=place, most=most)
+            assert len(page.requests) <= most
+            seen += [entry.request_id for entry in page.requests]
+            place = page.next
+            if place is None:
+                return seen
+
+    newest_first = [entry.request_id for entry in logged[::-1]]
+    for most in (1, 3, 10, 100):
+        assert await found(Wanted(), most) == newest_first
+    assert await found(Wanted(key_id="k1"), 2) == ["r9", "r7", "r5", "r3", "r1"]
+    assert await found(Wanted(user="ann"), 3) == ["r9", "r6", "r3", "r0"]
+    assert await found(Wanted(has_failed=True)) == await found(Wanted(error_code="overloaded")) == ["r5"]
+    assert await found(Wanted(error_code="timeout")) == []
+    assert await found(Wanted(since_s=NOON_S + 1, until_s=NOON_S + 2)) == ["r3", "r2"]
+
+
+async def plan_of(database: Database, query: Select[Any]) -> str:
+    compiled = query.compile(database.engine, compile_kwargs={"literal_binds": True})
+    prefix = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+
+    async def work(connection: AsyncConnection) -> str:
+        rows = await connection.exec_driver_sql(f"{prefix} {compiled}")
+        return "\n".join(str(row[-1]) for row in rows)
+
+    return await database.read(work)
+
+
+async def test_no_report_reads_a_whole_table(database: Database) -> None:
+    """With as many rows as it takes for a plan to be what it is for many more."""
+    num_hours = 200
+    await store.fill(database, 20_000, num_hours)
+    plans = {name: await plan_of(database, query) for name, query in store.queries(num_hours).items()}
+    # A month is the whole of what is there, and its sums are few.
+    assert {name: plan for name, plan in plans.items() if is_full_scan(plan) and "of a month" not in name} == {}
+
+
+def is_full_scan(plan: str) -> bool:
+    """In the words of SQLite and of PostgreSQL. An index that is read in its order ends with the page."""
+    lines = plan.splitlines()
+    return any("Seq Scan" in line or (line.startswith("SCAN") and "USING INDEX" not in line) for line in lines) or (
+        "USE TEMP B-TREE FOR ORDER BY" in plan and "SCAN requests" in plan
+    )

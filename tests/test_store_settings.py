@@ -1,0 +1,57 @@
+"""URLs of databases: what is accepted, what is not, and what people are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hodios import config
+from hodios.errors import ConfigError
+from hodios.store_settings import default_url, shown, url
+
+ACCEPTED = [
+    "sqlite:////var/lib/hodios.db",
+    "sqlite:///relative.db",
+    "postgresql://hodios:secret@db.example.org:5432/hodios?sslmode=require",
+    "postgres://one,two:5433/hodios",
+    "postgresql:///hodios?host=/run/postgresql",
+]
+REFUSED = ["", "hodios.db", "sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?mode=ro", "mysql://h/d",
+           "postgresql://host", "postgresql://host/", "postgresql://host/a b", 5, None, True]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ACCEPTED)
+def test_urls_of_both_databases_are_accepted(value: str) -> None:
+    assert url(value) == value
+    assert config.load({"HODIOS_STORE_URL": value}).store_url == value
+
+
+@pytest.mark.parametrize("value", REFUSED)
+def test_everything_else_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^$"):
+        url(value)
+
+
+def test_a_refused_url_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"store_url = \(not shown\)") as refused:
+        config.load({"HODIOS_STORE_URL": "mysql://ann:hunter2@host/db", "HODIOS_HOME": str(tmp_path)})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_engines_do_not_get_the_password() -> None:
+    loaded = config.load({"HODIOS_STORE_URL": ACCEPTED[2]})
+    assert "HODIOS_STORE_URL" in config.environment(loaded, base={})
+    assert "HODIOS_STORE_URL" not in config.environment(loaded, base={}, with_key=False)
+    assert "HODIOS_STORE_URL" not in config.environment(loaded, base={"HODIOS_STORE_URL": ACCEPTED[2]}, with_key=False)
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown(ACCEPTED[2]) == "postgresql://hodios@db.example.org:5432/hodios"
+    assert shown("postgresql://h/d?user=ann&password=secret") == "postgresql://h/d"
+    assert shown(ACCEPTED[0]) == ACCEPTED[0]
+
+
+def test_the_default_is_a_file_at_home() -> None:
+    assert default_url(Path("/a b")) == "sqlite:////a%20b/hodios.db"
+    assert url(default_url(Path("/a b")))
