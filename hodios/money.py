@@ -1,5 +1,5 @@
 """Money in whole numbers: decimals of dollars become nano-dollars and back, exactly. Refuses what is not exact.
-What answers cost is rounded once, at the end.
+What is charged for an attempt is rounded once, at its end.
 
 A price is nano-dollars per million tokens, which for every list price in dollars per million is a whole number.
 """
@@ -48,22 +48,20 @@ def dollar_number(nano: int) -> int | float:
 
 
 def cost_of(attempts: Iterable[Attempt]) -> int | None:
-    """Nano-dollars, half a nano-dollar rounded up, for what the client has of an answer: the parts of all attempts that
-    had something to show. None where nobody has said what one of them costs."""
-    millionths = 0
+    """Nano-dollars for what the client has of an answer: what all attempts come to that had something to show. None
+    where nobody has said what one of them costs."""
+    total = 0
     for attempt in attempts:
-        if attempt.first_token_s is None:
+        if attempt.first_token_s is None or not attempt.completion_tokens:
             continue
         if not attempt.price.is_known:
             return None
-        millionths += _millionths(
-            attempt.price, attempt.prompt_tokens, attempt.cached_tokens, attempt.completion_tokens
-        )
-    return (millionths + _MILLION // 2) // _MILLION
+        total += charge_of(attempt.price, attempt.prompt_tokens, attempt.cached_tokens, attempt.completion_tokens)
+    return total
 
 
 def charge_of(price: Price, num_prompt: int, num_cached: int, num_completion: int) -> int:
-    """Nano-dollars for one attempt alone, half a nano-dollar rounded up. The price has to be known."""
+    """Nano-dollars for one attempt, half a nano-dollar rounded up. The price has to be known."""
     return (_millionths(price, num_prompt, num_cached, num_completion) + _MILLION // 2) // _MILLION
 
 

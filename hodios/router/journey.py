@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from hodios.errors import HodiosError, InvalidRequest, Overloaded
 from hodios.router.leg import Leg, Outcome
+from hodios.router.payer import Payer
 from hodios.router.plan import Plan, Stop, candidates_of
 from hodios.router.seat import Seat
 from hodios.types import Attempt, Request, Route
@@ -16,8 +17,16 @@ from hodios.types import Attempt, Request, Route
 class Journey:
     """Lives as long as its request."""
 
-    def __init__(self, request: Request, plan: Plan, now_s: float, on_attempt: Callable[[Seat], None]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        now_s: float,
+        on_attempt: Callable[[Seat], None],
+        payer: Payer | None = None,
+    ) -> None:
         self.request = request
+        self.payer = payer
         self.plan = plan
         self.began_s = now_s
         self.anew_s = now_s
@@ -25,6 +34,8 @@ class Journey:
         self.legs: list[Leg] = []
         self._on_attempt = on_attempt
         self._attempts: list[Attempt] = []
+        self._numbers: list[int] = []
+        """Of the attempts, in the order in which they ended."""
         self._errors: list[HodiosError] = []
         self._outcome: Outcome | None = None
 
@@ -58,7 +69,7 @@ class Journey:
         return next((stop for stop in self.plan.stops if id(stop.seat) not in asked), None)
 
     def leg_to(self, stop: Stop, request: Request, now_s: float) -> Leg:
-        leg = Leg(stop, request, self.plan.size, now_s)
+        leg = Leg(stop, request, self.plan.size, now_s, number=len(self.legs) + 1, payer=self.payer)
         self.legs.append(leg)
         self._on_attempt(leg.seat)
         return leg
@@ -69,6 +80,7 @@ class Journey:
             return
         leg.settle(outcome, now_s, error)
         self._attempts.append(leg.attempt(self.began_s, now_s, outcome, error))
+        self._numbers.append(leg.number)
         self._outcome = outcome
         if error is not None:
             self._errors.append(error)
@@ -101,6 +113,13 @@ class Journey:
             ]
             error.metadata = {**(error.metadata or {}), "attempts": attempts}
         return error
+
+    def settled(self) -> Route:
+        """What has become of it, once nothing more will; whoever pays is told."""
+        if self.payer is not None:
+            for number, attempt in zip(self._numbers, self._attempts, strict=True):
+                self.payer.settle(number, attempt)
+        return self.route()
 
     def route(self) -> Route:
         attempts = sorted(self._attempts, key=lambda attempt: attempt.began_s)

@@ -7,6 +7,7 @@ from typing import Literal
 from hodios.errors import HodiosError, NotAvailable, Overloaded, ProviderError, TimedOut
 from hodios.events import Event, Finish, Reasoning, Text, ToolCall
 from hodios.router.course import Course
+from hodios.router.payer import Payer
 from hodios.router.plan import Stop, for_seat
 from hodios.types import Attempt, Request
 
@@ -17,8 +18,12 @@ RATE_LIMITED = 429
 class Leg:
     """From the first look at a provider to its last event. `open`, then read `held` and `events`, then `settle`."""
 
-    def __init__(self, stop: Stop, request: Request, size: int, now_s: float) -> None:
+    def __init__(
+        self, stop: Stop, request: Request, size: int, now_s: float, *, number: int = 1, payer: Payer | None = None
+    ) -> None:
         seat, track = stop.seat, stop.track
+        self.number = number
+        """Of the attempt; the first one is 1."""
         self.seat = seat
         self.track = track
         self.course = Course(seat.provider.name, request)
@@ -33,6 +38,9 @@ class Leg:
         self._must_say = request.max_tokens != 0 and request.beginning is None
         """Whether an answer without a token is none: what somebody else began may be whole already."""
         self._size = size
+        self._payer = payer
+        self._request = request
+        self._is_paid = True
         self._ticket = track.load.begin(now_s, stop.num_tokens, stop.num_uncached, stop.num_answers)
         self._is_probe = track.breaker.begin(now_s)
 
@@ -41,6 +49,8 @@ class Leg:
 
         Until then another provider can be asked without the client noticing; for the only one, any event will do.
         """
+        if self._payer is not None:
+            await self._reserve(self._payer)
         check = self.course.check
         async for event in self.events:
             check(event)
@@ -51,6 +61,20 @@ class Leg:
             if is_only or _is_content(event):
                 return
         self.course.check_end()
+
+    async def _reserve(self, payer: Payer) -> None:
+        self._is_paid = False
+        await payer.reserve(self.number, self.seat.card, self._request)
+        self._is_paid = True
+
+    def is_spent(self) -> bool:
+        """Whether nothing is left to pay what would come next."""
+        course = self.course
+        if self._payer is None or not course.open_choices:
+            return False
+        return not self._payer.progress(
+            self.number, course.num_prompt_tokens, course.num_cached_tokens, course.num_tokens
+        )
 
     def begin_to_show(self, now_s: float) -> None:
         """Its first token has come."""
@@ -93,6 +117,8 @@ class Leg:
 
     def outcome_of(self, error: HodiosError) -> Outcome:
         """What an error before the first token says of the provider."""
+        if not self._is_paid:
+            return "refused"
         if isinstance(error, Overloaded):
             return "overloaded"
         if error.status < 500 or isinstance(error, NotAvailable):

@@ -8,21 +8,25 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from hodios.errors import HodiosError, ProviderError, TimedOut
-from hodios.events import Event, Finish, Stopped, Usage
+from hodios.events import Event, Finish, Noticed, Stopped, Usage
 from hodios.router.affinity import Affinity
 from hodios.router.budget import Budget
 from hodios.router.journey import Journey
 from hodios.router.leg import Leg, Outcome
+from hodios.router.payer import Payer
 from hodios.router.plan import Planner
 from hodios.router.seam import Seam
 from hodios.router.seat import Group, Seat
 from hodios.router.track import OnBreaker, Tracks
 from hodios.router_settings import RouterSettings
-from hodios.types import Request, Route
+from hodios.types import Request, Route, Warning
 
 Record = Callable[[Request, Route, Usage | None, HodiosError | None], None]
 """Told of every request that somebody was asked for, once, when it is over: (request, route, usage where it was
 answered, error where it failed). With neither the client left."""
+_SPENT = Warning("max_tokens", "budget_spent", "the answer ends here because a budget of the key is spent")
+OnAttempt = Callable[[Seat], None]
+_NOTHING: tuple[Usage | None, Route | None, HodiosError | None] = (None, None, None)
 LEAST_SAMPLES = 20
 """Before a provider's p95 is known well enough to hedge by it."""
 
@@ -64,7 +68,7 @@ class Router:
         self._hedges = Budget(self._settings.hedge_share, 0.0, 1.0)
 
     async def generate(
-        self, request: Request, groups: Sequence[Group], on_attempt: Callable[[Seat], None]
+        self, request: Request, groups: Sequence[Group], on_attempt: OnAttempt, payer: Payer | None = None
     ) -> AsyncGenerator[Event, None]:
         """The events of the answer. Closing it stops whoever is at work. Raises HodiosError.
 
@@ -72,10 +76,8 @@ class Router:
         """
         now_s = self._clock()
         plan = self._planner.plan(request, groups, now_s)
-        journey, seam = Journey(request, plan, now_s, on_attempt), Seam.of(request, plan)
-        usage: Usage | None = None
-        route: Route | None = None
-        told: HodiosError | None = None
+        journey, seam = Journey(request, plan, now_s, on_attempt, payer), Seam.of(request, plan)
+        usage, route, told = _NOTHING
         try:
             leg = await self._first_to_answer(journey)
             while True:
@@ -87,11 +89,14 @@ class Router:
                         check(event)
                         if type(event) is Finish:
                             leg.finish = event
-                        elif seam is None:
-                            yield event
                         else:
-                            yield seam.pass_on(event)
-                    leg.course.check_end()
+                            yield event if seam is None else seam.pass_on(event)
+                        if payer is not None and leg.is_spent():
+                            for event in _cut_short(leg):
+                                yield event
+                            break
+                    else:
+                        leg.course.check_end()
                     break
                 except HodiosError as error:
                     await journey.end(leg, _end_of(error), self._clock(), error)
@@ -104,15 +109,14 @@ class Router:
                         following, seam = await self._anew(journey, error), Seam.of(request, plan)
                     leg = following
             await journey.end(leg, "answered", self._clock())
-            usage, route = _usage(seam, leg), journey.route()
+            usage, route = _usage(seam, leg), journey.settled()
             yield Finish(usage, route)
         except BaseException as error:
             told = error if isinstance(error, HodiosError) else None
-            has_left = isinstance(error, asyncio.CancelledError | GeneratorExit)
-            await journey.close("cancelled" if has_left else "failed", self._clock())
+            await journey.close(_outcome_of(error), self._clock())
             raise
         finally:
-            self._record(request, route or journey.route(), usage, told)
+            self._record(request, route or journey.settled(), usage, told)
 
     async def _first_to_answer(self, journey: Journey) -> Leg:
         """Whoever has something to show. Raises HodiosError where nobody has."""
@@ -229,8 +233,22 @@ def _usage(seam: Seam | None, leg: Leg) -> Usage:
     last = None if leg.finish is None else leg.finish.usage
     if seam is not None:
         return seam.usage(last)
-    assert last is not None, "an answer that was never broken has an end"
-    return last
+    course = leg.course
+    return last or Usage(
+        prompt_tokens=course.num_prompt_tokens,
+        completion_tokens=course.num_tokens,
+        cached_tokens=course.num_cached_tokens,
+    )
+
+
+def _cut_short(leg: Leg) -> list[Event]:
+    """The end of an answer for which nobody pays any more."""
+    return [Noticed(_SPENT), *(Stopped(index, "length") for index in sorted(leg.course.open_choices))]
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    """Of those that were on their way when it came."""
+    return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "failed"
 
 
 def _end_of(error: HodiosError) -> Outcome:
