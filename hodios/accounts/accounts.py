@@ -20,6 +20,7 @@ from hodios.accounts.background import repeat
 from hodios.accounts.budgets import charging_of
 from hodios.accounts.drain import Bookkeeper, Drain
 from hodios.accounts.entries import Opening, Spent, packed
+from hodios.accounts.idempotency import Idempotency
 from hodios.accounts.journal import Journal
 from hodios.accounts.journal_format import Outcome
 from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
@@ -96,6 +97,7 @@ class Accounts:
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
     ) -> None:
+        self.idempotency = Idempotency()
         self._journal = journal
         self._store = store
         self._limiter = limiter
@@ -196,9 +198,12 @@ class Accounts:
         async def look_for_dead() -> float:
             return await self._replay(home)
 
-        steps = (self._drain.step, self._keyring.poll, self._commit, self._give_back, look_for_dead)
+        async def keep_limits() -> float:
+            await self._limiter.run()
+            return REPLAY_S
+
+        steps = (keep_limits, self._drain.step, self._keyring.poll, self._commit, self._give_back, look_for_dead)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._limiter.run())
             for step in steps:
                 tasks.create_task(repeat(step))
 

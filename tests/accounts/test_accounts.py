@@ -33,7 +33,7 @@ from hodios.store.schema import attempts
 SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 TOTAL = AccountId("key", "k", "total")
 PROJECT = AccountId("project", "p", "total")
-LIMIT = 20_000_000
+LIMIT = 8_000_000
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -190,18 +190,21 @@ class Spender:
 
 def test_processes_that_are_killed_exceed_no_budget_and_forget_nothing(tmp_path: Path, url: str) -> None:
     new = asyncio.run(_prepare(url))
-    killed, other = (Spender(tmp_path, url, new, seed) for seed in (1, 2))
-    killed.read(60)
-    killed.kill()
-    other.end()
-    last = Spender(tmp_path, url, new, 3)
-    last.end()
-    assert (killed.is_spent, other.is_spent, last.is_spent) == (False, True, True)
+    killed = [Spender(tmp_path, url, new, seed) for seed in (1, 2)]
+    for spender in killed:
+        spender.read(20)
+    for spender in killed:
+        spender.kill()
+    survivors = [Spender(tmp_path, url, new, seed) for seed in (3, 4)]
+    for spender in survivors:
+        spender.end()
+        assert spender.is_spent
     balance, costs = asyncio.run(_ledger(url))
     assert balance.leased == 0
-    assert LIMIT - charge_of(PRICE, 50, 0, 10) - 1 <= balance.settled <= LIMIT, "all of it can be used, and no more"
+    # Two who give up at the same time may each hold too little for an attempt of their own.
+    assert 0.97 * LIMIT <= balance.settled <= LIMIT, "nearly all of it can be used, and no more"
     assert sum(cost for _, cost in costs.values()) == balance.settled
-    for spender in (killed, other, last):
+    for spender in (*killed, *survivors):
         for request_id, cost in spender.costs.items():
             assert costs[request_id][1] == cost
         for request_id, used in spender.used.items():
