@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from hodios.accounts.background import repeat
@@ -40,6 +41,8 @@ REPLAY_S = 60.0
 """How often dead neighbours are looked for."""
 FLUSH_S = 10.0
 """At the end, for what the store does not have yet."""
+LONGEST_USER = 1000
+"""Characters of what clients call the person on whose behalf they ask; the store keeps no more of it."""
 _log = logging.getLogger(__name__)
 
 
@@ -146,7 +149,7 @@ class Accounts:
             number=number,
             key_id=key.id,
             project_id=admitted.project.id if admitted.project else None,
-            user=offer.user,
+            user=_bounded(offer.user),
             model=offer.model,
             provider=offer.provider,
             price=offer.price,
@@ -177,7 +180,9 @@ class Accounts:
         self._reservations.release(reservation)
 
     def log(self, request: LoggedRequest) -> None:
-        """The request is over. Raises Overloaded where that cannot be written down, ValueError where it is too long."""
+        """The request is over. Raises Overloaded where that cannot be written down, ValueError where its route is too
+        long for that."""
+        request = msgspec.structs.replace(request, user=_bounded(request.user))
         handle = self._journal.log(packed(request))
         self._drain.add(request, lambda: self._journal.free(handle))
 
@@ -243,6 +248,10 @@ class Accounts:
         except StoreUnavailable as error:
             _log.warning("what dead processes have left cannot be settled yet: %s", error)
         return REPLAY_S
+
+
+def _bounded(user: str | None) -> str | None:
+    return user and user[:LONGEST_USER]
 
 
 @contextlib.asynccontextmanager

@@ -39,12 +39,9 @@ _log = logging.getLogger(__name__)
 # A scope has three keys: two hashes {level, at} and a sorted set of slots by the time at which they end. `level` is how
 # far the theoretical arrival time is ahead of the clock, in microseconds times the limit: whole numbers, exact in the
 # doubles of Lua up to a limit of 100 million tokens per minute.
-_TAKE = """
+_LEVELS = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local period, num_tokens, slot_us, id = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local wait, refused_by, measure = 0, 0, 0
-local levels = {}
 local function level_of(key, limit)
   local held = redis.call('HMGET', key, 'level', 'at', 'limit')
   if not held[1] then return 0 end
@@ -54,6 +51,15 @@ local function level_of(key, limit)
   if elapsed >= level / limit then return 0 end
   return level - elapsed * limit
 end
+local function put_level(key, level, limit)
+  redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
+  redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+end
+"""
+_TAKE = f"""{_LEVELS}
+local period, num_tokens, slot_us, id = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local wait, refused_by, measure = 0, 0, 0
+local levels = {{}}
 local function refuse(us, scope, what)
   if us > wait then wait, refused_by, measure = us, scope, what end
 end
@@ -73,7 +79,7 @@ for scope = 0, #KEYS / 3 - 1 do
     end
   end
 end
-local answer = {wait, refused_by, measure}
+local answer = {{wait, refused_by, measure}}
 for scope = 0, #KEYS / 3 - 1 do
   for what = 1, 3 do
     local key, limit = KEYS[scope * 3 + what], tonumber(ARGV[4 + scope * 3 + what])
@@ -81,8 +87,7 @@ for scope = 0, #KEYS / 3 - 1 do
       local level = levels[scope * 3 + what]
       if wait == 0 then
         level = level + (what == 1 and 1 or num_tokens) * period
-        redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
-        redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+        put_level(key, level, limit)
       end
       answer[#answer + 1] = math.max(0, limit - math.ceil(level / period))
       answer[#answer + 1] = math.ceil(level / limit)
@@ -95,22 +100,10 @@ end
 return answer
 """
 # The difference between expected and used tokens, and the end of slots.
-_SETTLE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+_SETTLE = f"""{_LEVELS}
 for i, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[2 + i])
-  local held = redis.call('HMGET', key, 'level', 'at', 'limit')
-  local level = 0
-  if held[1] then
-    level = tonumber(held[1])
-    if tonumber(held[3]) ~= limit then level = math.ceil(level / tonumber(held[3]) * limit) end
-    local elapsed = math.max(0, now - tonumber(held[2]))
-    if elapsed >= level / limit then level = 0 else level = level - elapsed * limit end
-  end
-  level = math.max(0, level + tonumber(ARGV[1]) * tonumber(ARGV[2]))
-  redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
-  redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+  put_level(key, math.max(0, level_of(key, limit) + tonumber(ARGV[1]) * tonumber(ARGV[2])), limit)
 end
 """
 _RENEW = """

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from postgresql_server import running
 from spender import PRICE, SECRET, store_of
 from sqlalchemy import select
 
@@ -30,22 +31,32 @@ from hodios.store.projects import Projects
 from hodios.store.records import AccountId, Balance, Budgets, KeyRecord, Limits, ProjectRecord
 from hodios.store.schema import attempts
 
-SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 TOTAL = AccountId("key", "k", "total")
 PROJECT = AccountId("project", "p", "total")
 LIMIT = 8_000_000
 
 
+@pytest.fixture(scope="module")
+def server(need: Callable[[str, str], str]) -> Iterator[str]:
+    with running(need) as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/hodios.db"
         return
+    server = request.getfixturevalue("server")
     schema = f"hodios_test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(SERVER)
-    await connection.execute(f"CREATE SCHEMA {schema}")
-    yield f"{SERVER}?search_path={schema}"
-    await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+    asyncio.run(_on_server(server, f"CREATE SCHEMA {schema}"))
+    yield f"{server}?search_path={schema}"
+    asyncio.run(_on_server(server, f"DROP SCHEMA {schema} CASCADE"))
+
+
+async def _on_server(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
     await connection.close()
 
 
@@ -81,10 +92,11 @@ async def new(database: Database) -> NewKey:
 async def accounts(tmp_path: Path, database: Database) -> AsyncIterator[Accounts]:
     async with keeping(tmp_path, store_of(database), LocalLimiter(time.monotonic_ns), SECRET) as accounts:
         yield accounts
+    assert list((tmp_path / "journal").iterdir()) == [], "nothing was left to do"
 
 
-def offer(most: int = 100) -> Offer:
-    return Offer(model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most, user="u")
+def offer(most: int = 100, user: str = "u") -> Offer:
+    return Offer(model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most, user=user)
 
 
 def spent(tokens: int) -> Spent:
@@ -113,6 +125,14 @@ async def test_a_request_from_key_to_ledger(tmp_path: Path, database: Database, 
     balances = await Leases(database).balances([TOTAL, PROJECT])
     assert balances == {TOTAL: Balance(cost, 0), PROJECT: Balance(cost, 0)}
     assert list((tmp_path / "journal").iterdir()) == []
+
+
+async def test_whatever_clients_call_their_users_can_be_written_down(accounts: Accounts, new: NewKey) -> None:
+    admitted = await accounts.admit(new.text)
+    for number, user in enumerate(["", "\0", "\ud800", "ü" * 10**6, "\ud800" * 10**6]):
+        accounts.settle(await accounts.reserve(admitted, "r", number, offer(user=user)), "answered", spent(1))
+    # What has to be found out is that the store takes all of them, which closing waits for.
+    assert accounts.figures().num_undrained == 5
 
 
 async def test_keys_that_queue_wait_for_a_slot(accounts: Accounts, new: NewKey) -> None:
