@@ -116,8 +116,18 @@ end
 """
 
 
+_COUNT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[1] / 1000 + 1000)
+return redis.call('ZCARD', KEYS[1])
+"""
+
+
 class SharedLimiter:
-    """`num_sharing` says how many processes there are now. `run` keeps slots and does what nobody waits for.
+    """`process` is a name that no other one has. `run` keeps slots, counts processes and does what nobody waits for.
 
     `prefix` sets installations apart that share a Redis. All keys of one request have the same hash tag, its widest
     scope, as a cluster demands.
@@ -127,13 +137,13 @@ class SharedLimiter:
         self,
         redis: Redis,
         clock_ns: Callable[[], int],
-        num_sharing: Callable[[], int],
+        process: str,
         prefix: str = "hodios",
         slot_s: float = SLOT_S,
     ) -> None:
         self._redis = redis
         self._clock_ns = clock_ns
-        self._num_sharing = num_sharing
+        self._process = process
         self._prefix = prefix
         self._slot_us = int(slot_s * 1e6)
         self._local = LocalLimiter(clock_ns)
@@ -146,6 +156,11 @@ class SharedLimiter:
     def is_degraded(self) -> bool:
         """Whether limits are kept without Redis now."""
         return self._away_until_ns is not None
+
+    @property
+    def num_sharing(self) -> int:
+        """How many processes have limits in common, as counted last."""
+        return self._local.num_sharing
 
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal:
         if not scopes:
@@ -162,7 +177,6 @@ class SharedLimiter:
             else:
                 self._find()
                 return self._judge(permit_id, scopes, num_tokens, answer)
-        self._local.num_sharing = max(1, self._num_sharing())
         return await self._local.take(permit_id, scopes, num_tokens)
 
     def settle(self, permit: Permit, num_tokens: int) -> None:
@@ -184,6 +198,15 @@ class SharedLimiter:
             self._held.pop(permit.id, None)
             for key in self._slot_keys(permit):
                 self._later.put_nowait(("ZREM", [key], [permit.id]))
+
+    async def count(self) -> None:
+        """Be counted, and find out how many processes have limits in common; remembered while Redis is away."""
+        try:
+            self._local.num_sharing = await self._do(
+                _COUNT, [f"{self._prefix}:processes"], [self._slot_us, self._process]
+            )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -208,6 +231,7 @@ class SharedLimiter:
 
     async def _renew(self) -> None:
         while True:
+            await self.count()
             await asyncio.sleep(self._slot_us / 3e6)
             for permit in list(self._held.values()):
                 try:
@@ -216,12 +240,11 @@ class SharedLimiter:
                     self._lose(error)
                     break
 
-    async def _do(self, script: str, keys: list[str], args: list[int | str]) -> None:
+    async def _do(self, script: str, keys: list[str], args: list[int | str]) -> int:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             if script == "ZREM":
-                await self._redis.zrem(keys[0], *args)
-            else:
-                await self._redis.register_script(script)(keys=keys, args=args)
+                return int(await self._redis.zrem(keys[0], *args))
+            return int(await self._redis.register_script(script)(keys=keys, args=args) or 0)
 
     def _judge(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int, answer: list[int]) -> Permit | Refusal:
         wait_us, by, measure, *windows = answer

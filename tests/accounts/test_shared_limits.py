@@ -66,7 +66,7 @@ async def make(redis: Redis) -> AsyncIterator[Make]:
         def begin(
             client: Redis = redis, clock_ns: Callable[[], int] = time.monotonic_ns, **more: float
         ) -> SharedLimiter:
-            limiter = SharedLimiter(client, clock_ns, lambda: 2, prefix, **more)
+            limiter = SharedLimiter(client, clock_ns, uuid.uuid4().hex, prefix, **more)
             task = asyncio.create_task(limiter.run())
 
             async def end() -> None:
@@ -113,7 +113,7 @@ async def test_slots_end_with_their_requests(make: Make) -> None:
 
 
 async def test_slots_are_kept_while_their_process_lives_and_end_with_it(make: Make, redis: Redis) -> None:
-    living, dead = make(slot_s=0.3), SharedLimiter(redis, time.monotonic_ns, lambda: 1, f"x{uuid.uuid4().hex}", 0.05)
+    living, dead = make(slot_s=0.3), SharedLimiter(redis, time.monotonic_ns, "dead", f"x{uuid.uuid4().hex}", 0.05)
     scopes = (scope("key/a", parallel=1),)
     assert isinstance(await living.take("1", scopes, 0), Permit)
     assert isinstance(await dead.take("1", scopes, 0), Permit)
@@ -157,8 +157,10 @@ async def test_the_largest_numbers_stay_exact(make: Make) -> None:
 
 async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, server: Server) -> None:
     now_ns = 0
-    limiter = make(clock_ns=lambda: now_ns)
+    limiter, other = make(clock_ns=lambda: now_ns), make()
     scopes = (scope("key/a", requests=6, parallel=50),)
+    await other.count()
+    await limiter.count()
     shared = await limiter.take("0", scopes, 0)
     assert isinstance(shared, Permit)
     assert shared.is_shared
@@ -176,6 +178,17 @@ async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make:
     assert isinstance(permit, Permit)
     assert permit.is_shared
     assert not limiter.is_degraded
+
+
+async def test_processes_are_counted_as_long_as_they_live(make: Make, redis: Redis) -> None:
+    limiter = make(slot_s=0.1)
+    dying = SharedLimiter(redis, time.monotonic_ns, "dying", limiter._prefix, 0.1)
+    await dying.count()
+    await limiter.count()
+    assert limiter.num_sharing == 2
+    await asyncio.sleep(0.2)
+    await limiter.count()
+    assert limiter.num_sharing == 1
 
 
 async def test_who_has_no_limits_asks_nobody(make: Make) -> None:
