@@ -1,4 +1,5 @@
 """Every error that Hodios raises on purpose. Foreign exceptions are mapped to these where they enter.
+What the store tells its callers alone stands in `store/failures.py`.
 
 HodiosError                    what a client is told; carries its HTTP status
 ├── InvalidRequest         400 a parameter has a value that cannot be honoured

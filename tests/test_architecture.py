@@ -29,7 +29,10 @@ CATCHES_ALL = {
     "hodios/functions.py",
     "hodios/router/history_file.py",
 }
-HEAVY = {"aiohttp", "gguf", "jinja2", "llguidance", "numpy", "openvino", "starlette", "tokenizers", "uvicorn"}
+HEAVY = {
+    "aiohttp", "alembic", "asyncpg", "gguf", "jinja2", "llguidance", "numpy", "openvino", "redis", "sqlalchemy",
+    "starlette", "tokenizers", "uvicorn",
+}  # fmt: skip
 
 
 def name_of(path: Path) -> str:

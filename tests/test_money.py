@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hodios.money import dollars, dollars_per_token, nanodollars, novita_units
+from hodios.money import charge_of, dollars, dollars_per_token, nanodollars, novita_units
+from hodios.types import Price
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,11 @@ def test_each_system_has_its_unit() -> None:
     assert (dollars(price), dollars_per_token(price), novita_units(price)) == ("0.39", "0.00000039", 3900)
     assert novita_units(nanodollars("0.00005")) == 0.5
     assert (dollars(0), dollars_per_token(0), novita_units(0)) == ("0", "0", 0)
+
+
+def test_an_attempt_costs_its_tokens_and_its_request_rounded_once() -> None:
+    price = Price(prompt=200_000_000, cached=50_000_000, completion=1_000_000_001, request=3)
+    assert charge_of(price, 100, 40, 10) == 60 * 200 + 40 * 50 + 10 * 1000 + 3
+    assert charge_of(Price(completion=500_000), 0, 0, 1) == 1
+    assert charge_of(Price(completion=499_999), 0, 0, 1) == 0
+    assert charge_of(Price(prompt=1_000_000), 5, 50, 0) == 5, "no more is cached than there is"

@@ -14,12 +14,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from hodios.accounts.background import repeat
 from hodios.accounts.budgets import charging_of
 from hodios.accounts.drain import Bookkeeper, Drain
 from hodios.accounts.entries import Opening, Spent, packed
+from hodios.accounts.idempotency import Idempotency
 from hodios.accounts.journal import Journal
 from hodios.accounts.journal_format import Outcome
 from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
@@ -39,6 +41,8 @@ REPLAY_S = 60.0
 """How often dead neighbours are looked for."""
 FLUSH_S = 10.0
 """At the end, for what the store does not have yet."""
+LONGEST_USER = 1000
+"""Characters of what clients call the person on whose behalf they ask; the store keeps no more of it."""
 _log = logging.getLogger(__name__)
 
 
@@ -96,6 +100,7 @@ class Accounts:
         clock_s: Callable[[], float] = time.time,
         rng: random.Random,
     ) -> None:
+        self.idempotency = Idempotency()
         self._journal = journal
         self._store = store
         self._limiter = limiter
@@ -144,7 +149,7 @@ class Accounts:
             number=number,
             key_id=key.id,
             project_id=admitted.project.id if admitted.project else None,
-            user=offer.user,
+            user=_bounded(offer.user),
             model=offer.model,
             provider=offer.provider,
             price=offer.price,
@@ -175,7 +180,9 @@ class Accounts:
         self._reservations.release(reservation)
 
     def log(self, request: LoggedRequest) -> None:
-        """The request is over. Raises Overloaded where that cannot be written down, ValueError where it is too long."""
+        """The request is over. Raises Overloaded where that cannot be written down, ValueError where its route is too
+        long for that."""
+        request = msgspec.structs.replace(request, user=_bounded(request.user))
         handle = self._journal.log(packed(request))
         self._drain.add(request, lambda: self._journal.free(handle))
 
@@ -196,9 +203,12 @@ class Accounts:
         async def look_for_dead() -> float:
             return await self._replay(home)
 
-        steps = (self._drain.step, self._keyring.poll, self._commit, self._give_back, look_for_dead)
+        async def keep_limits() -> float:
+            await self._limiter.run()
+            return REPLAY_S
+
+        steps = (keep_limits, self._drain.step, self._keyring.poll, self._commit, self._give_back, look_for_dead)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._limiter.run())
             for step in steps:
                 tasks.create_task(repeat(step))
 
@@ -238,6 +248,10 @@ class Accounts:
         except StoreUnavailable as error:
             _log.warning("what dead processes have left cannot be settled yet: %s", error)
         return REPLAY_S
+
+
+def _bounded(user: str | None) -> str | None:
+    return user and user[:LONGEST_USER]
 
 
 @contextlib.asynccontextmanager

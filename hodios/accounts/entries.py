@@ -41,7 +41,17 @@ class Spent(Struct, frozen=True, kw_only=True):
 
 _decode_opening = msgspec.msgpack.Decoder(Opening).decode
 _decode_request = msgspec.msgpack.Decoder(LoggedRequest).decode
-packed = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def packed(record: Opening | LoggedRequest) -> bytes:
+    """Halves of characters, which JSON has and UTF-8 has not, become question marks."""
+    try:
+        return _encode(record)
+    except UnicodeEncodeError:
+        fields = msgspec.structs.asdict(record).items()
+        texts = {name: text.encode(errors="replace").decode() for name, text in fields if isinstance(text, str)}
+        return _encode(msgspec.structs.replace(record, **texts))
 
 
 def cost_of(price: Price, spent: Spent) -> int | None:

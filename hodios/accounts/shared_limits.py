@@ -39,12 +39,9 @@ _log = logging.getLogger(__name__)
 # A scope has three keys: two hashes {level, at} and a sorted set of slots by the time at which they end. `level` is how
 # far the theoretical arrival time is ahead of the clock, in microseconds times the limit: whole numbers, exact in the
 # doubles of Lua up to a limit of 100 million tokens per minute.
-_TAKE = """
+_LEVELS = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local period, num_tokens, slot_us, id = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local wait, refused_by, measure = 0, 0, 0
-local levels = {}
 local function level_of(key, limit)
   local held = redis.call('HMGET', key, 'level', 'at', 'limit')
   if not held[1] then return 0 end
@@ -54,6 +51,15 @@ local function level_of(key, limit)
   if elapsed >= level / limit then return 0 end
   return level - elapsed * limit
 end
+local function put_level(key, level, limit)
+  redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
+  redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+end
+"""
+_TAKE = f"""{_LEVELS}
+local period, num_tokens, slot_us, id = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local wait, refused_by, measure = 0, 0, 0
+local levels = {{}}
 local function refuse(us, scope, what)
   if us > wait then wait, refused_by, measure = us, scope, what end
 end
@@ -73,7 +79,7 @@ for scope = 0, #KEYS / 3 - 1 do
     end
   end
 end
-local answer = {wait, refused_by, measure}
+local answer = {{wait, refused_by, measure}}
 for scope = 0, #KEYS / 3 - 1 do
   for what = 1, 3 do
     local key, limit = KEYS[scope * 3 + what], tonumber(ARGV[4 + scope * 3 + what])
@@ -81,8 +87,7 @@ for scope = 0, #KEYS / 3 - 1 do
       local level = levels[scope * 3 + what]
       if wait == 0 then
         level = level + (what == 1 and 1 or num_tokens) * period
-        redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
-        redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+        put_level(key, level, limit)
       end
       answer[#answer + 1] = math.max(0, limit - math.ceil(level / period))
       answer[#answer + 1] = math.ceil(level / limit)
@@ -95,22 +100,10 @@ end
 return answer
 """
 # The difference between expected and used tokens, and the end of slots.
-_SETTLE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
+_SETTLE = f"""{_LEVELS}
 for i, key in ipairs(KEYS) do
   local limit = tonumber(ARGV[2 + i])
-  local held = redis.call('HMGET', key, 'level', 'at', 'limit')
-  local level = 0
-  if held[1] then
-    level = tonumber(held[1])
-    if tonumber(held[3]) ~= limit then level = math.ceil(level / tonumber(held[3]) * limit) end
-    local elapsed = math.max(0, now - tonumber(held[2]))
-    if elapsed >= level / limit then level = 0 else level = level - elapsed * limit end
-  end
-  level = math.max(0, level + tonumber(ARGV[1]) * tonumber(ARGV[2]))
-  redis.call('HSET', key, 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'limit', limit)
-  redis.call('PEXPIRE', key, math.ceil(level / limit / 1000) + 1000)
+  put_level(key, math.max(0, level_of(key, limit) + tonumber(ARGV[1]) * tonumber(ARGV[2])), limit)
 end
 """
 _RENEW = """
@@ -123,8 +116,18 @@ end
 """
 
 
+_COUNT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[1] / 1000 + 1000)
+return redis.call('ZCARD', KEYS[1])
+"""
+
+
 class SharedLimiter:
-    """`num_sharing` says how many processes there are now. `run` keeps slots and does what nobody waits for.
+    """`process` is a name that no other one has. `run` keeps slots, counts processes and does what nobody waits for.
 
     `prefix` sets installations apart that share a Redis. All keys of one request have the same hash tag, its widest
     scope, as a cluster demands.
@@ -134,13 +137,13 @@ class SharedLimiter:
         self,
         redis: Redis,
         clock_ns: Callable[[], int],
-        num_sharing: Callable[[], int],
+        process: str,
         prefix: str = "hodios",
         slot_s: float = SLOT_S,
     ) -> None:
         self._redis = redis
         self._clock_ns = clock_ns
-        self._num_sharing = num_sharing
+        self._process = process
         self._prefix = prefix
         self._slot_us = int(slot_s * 1e6)
         self._local = LocalLimiter(clock_ns)
@@ -153,6 +156,11 @@ class SharedLimiter:
     def is_degraded(self) -> bool:
         """Whether limits are kept without Redis now."""
         return self._away_until_ns is not None
+
+    @property
+    def num_sharing(self) -> int:
+        """How many processes have limits in common, as counted last."""
+        return self._local.num_sharing
 
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal:
         if not scopes:
@@ -169,7 +177,6 @@ class SharedLimiter:
             else:
                 self._find()
                 return self._judge(permit_id, scopes, num_tokens, answer)
-        self._local.num_sharing = max(1, self._num_sharing())
         return await self._local.take(permit_id, scopes, num_tokens)
 
     def settle(self, permit: Permit, num_tokens: int) -> None:
@@ -191,6 +198,15 @@ class SharedLimiter:
             self._held.pop(permit.id, None)
             for key in self._slot_keys(permit):
                 self._later.put_nowait(("ZREM", [key], [permit.id]))
+
+    async def count(self) -> None:
+        """Be counted, and find out how many processes have limits in common; remembered while Redis is away."""
+        try:
+            self._local.num_sharing = await self._do(
+                _COUNT, [f"{self._prefix}:processes"], [self._slot_us, self._process]
+            )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -215,6 +231,7 @@ class SharedLimiter:
 
     async def _renew(self) -> None:
         while True:
+            await self.count()
             await asyncio.sleep(self._slot_us / 3e6)
             for permit in list(self._held.values()):
                 try:
@@ -223,12 +240,11 @@ class SharedLimiter:
                     self._lose(error)
                     break
 
-    async def _do(self, script: str, keys: list[str], args: list[int | str]) -> None:
+    async def _do(self, script: str, keys: list[str], args: list[int | str]) -> int:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             if script == "ZREM":
-                await self._redis.zrem(keys[0], *args)
-            else:
-                await self._redis.register_script(script)(keys=keys, args=args)
+                return int(await self._redis.zrem(keys[0], *args))
+            return int(await self._redis.register_script(script)(keys=keys, args=args) or 0)
 
     def _judge(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int, answer: list[int]) -> Permit | Refusal:
         wait_us, by, measure, *windows = answer

@@ -29,7 +29,7 @@ from hodios.types import Price
 SECRET = b"secret"
 PRICE = Price(prompt=200_000_000, completion=1_000_000_000, request=3)
 NUM_AT_ONCE = 8
-NUM_REFUSALS = 10
+NUM_REFUSALS = 6
 
 
 def store_of(database: Database) -> Store:

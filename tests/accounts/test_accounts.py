@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from postgresql_server import running
 from spender import PRICE, SECRET, store_of
 from sqlalchemy import select
 
@@ -30,22 +31,32 @@ from hodios.store.projects import Projects
 from hodios.store.records import AccountId, Balance, Budgets, KeyRecord, Limits, ProjectRecord
 from hodios.store.schema import attempts
 
-SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 TOTAL = AccountId("key", "k", "total")
 PROJECT = AccountId("project", "p", "total")
-LIMIT = 20_000_000
+LIMIT = 8_000_000
+
+
+@pytest.fixture(scope="module")
+def server(need: Callable[[str, str], str]) -> Iterator[str]:
+    with running(need) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/hodios.db"
         return
+    server = request.getfixturevalue("server")
     schema = f"hodios_test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(SERVER)
-    await connection.execute(f"CREATE SCHEMA {schema}")
-    yield f"{SERVER}?search_path={schema}"
-    await connection.execute(f"DROP SCHEMA {schema} CASCADE")
+    asyncio.run(_on_server(server, f"CREATE SCHEMA {schema}"))
+    yield f"{server}?search_path={schema}"
+    asyncio.run(_on_server(server, f"DROP SCHEMA {schema} CASCADE"))
+
+
+async def _on_server(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
     await connection.close()
 
 
@@ -81,10 +92,11 @@ async def new(database: Database) -> NewKey:
 async def accounts(tmp_path: Path, database: Database) -> AsyncIterator[Accounts]:
     async with keeping(tmp_path, store_of(database), LocalLimiter(time.monotonic_ns), SECRET) as accounts:
         yield accounts
+    assert list((tmp_path / "journal").iterdir()) == [], "nothing was left to do"
 
 
-def offer(most: int = 100) -> Offer:
-    return Offer(model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most, user="u")
+def offer(most: int = 100, user: str = "u") -> Offer:
+    return Offer(model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most, user=user)
 
 
 def spent(tokens: int) -> Spent:
@@ -113,6 +125,14 @@ async def test_a_request_from_key_to_ledger(tmp_path: Path, database: Database, 
     balances = await Leases(database).balances([TOTAL, PROJECT])
     assert balances == {TOTAL: Balance(cost, 0), PROJECT: Balance(cost, 0)}
     assert list((tmp_path / "journal").iterdir()) == []
+
+
+async def test_whatever_clients_call_their_users_can_be_written_down(accounts: Accounts, new: NewKey) -> None:
+    admitted = await accounts.admit(new.text)
+    for number, user in enumerate(["", "\0", "\ud800", "ü" * 10**6, "\ud800" * 10**6]):
+        accounts.settle(await accounts.reserve(admitted, "r", number, offer(user=user)), "answered", spent(1))
+    # What has to be found out is that the store takes all of them, which closing waits for.
+    assert accounts.figures().num_undrained == 5
 
 
 async def test_keys_that_queue_wait_for_a_slot(accounts: Accounts, new: NewKey) -> None:
@@ -190,18 +210,21 @@ class Spender:
 
 def test_processes_that_are_killed_exceed_no_budget_and_forget_nothing(tmp_path: Path, url: str) -> None:
     new = asyncio.run(_prepare(url))
-    killed, other = (Spender(tmp_path, url, new, seed) for seed in (1, 2))
-    killed.read(60)
-    killed.kill()
-    other.end()
-    last = Spender(tmp_path, url, new, 3)
-    last.end()
-    assert (killed.is_spent, other.is_spent, last.is_spent) == (False, True, True)
+    killed = [Spender(tmp_path, url, new, seed) for seed in (1, 2)]
+    for spender in killed:
+        spender.read(20)
+    for spender in killed:
+        spender.kill()
+    survivors = [Spender(tmp_path, url, new, seed) for seed in (3, 4)]
+    for spender in survivors:
+        spender.end()
+        assert spender.is_spent
     balance, costs = asyncio.run(_ledger(url))
     assert balance.leased == 0
-    assert LIMIT - charge_of(PRICE, 50, 0, 10) - 1 <= balance.settled <= LIMIT, "all of it can be used, and no more"
+    # Two who give up at the same time may each hold too little for an attempt of their own.
+    assert 0.97 * LIMIT <= balance.settled <= LIMIT, "nearly all of it can be used, and no more"
     assert sum(cost for _, cost in costs.values()) == balance.settled
-    for spender in (killed, other, last):
+    for spender in (*killed, *survivors):
         for request_id, cost in spender.costs.items():
             assert costs[request_id][1] == cost
         for request_id, used in spender.used.items():

@@ -139,6 +139,8 @@ async def test_the_dead_are_settled_once_and_the_living_left_alone(tmp_path: Pat
     attempt = book.attempts["interrupted", 3]
     assert (attempt.is_estimated, attempt.outcome, attempt.completion_tokens) == (True, "broke_off", 5)
     assert attempt.cost == 10 * 200 + 5 * 1000 + 3
+    ended = book.attempts[f"{dead.name} 0", 1]
+    assert (ended.is_estimated, ended.outcome, ended.completion_tokens) == (False, "answered", 5)
     silent = book.attempts["silent", 1]
     assert (silent.is_estimated, silent.outcome, silent.cost) == (True, "failed", 0)
     assert book.requests["logged"] == logged("logged", route=b"x" * 5000)

@@ -111,6 +111,18 @@ async def test_a_burst_never_passes_the_budget(process: Process) -> None:
         process.reservations.release(reservation)
 
 
+async def test_what_is_spent_is_gone_before_the_store_knows_of_it(process: Process, book: Book) -> None:
+    where = charging(key(total=3 * WORST))
+    for at in range(3):
+        reservation = await process.reservations.hold(wanted(where, str(at)), NOW_S)
+        process.reservations.settle(reservation, "answered", spent(1000), NOW_S)
+    for _ in range(2):
+        with pytest.raises(InsufficientQuota):
+            await process.reservations.hold(wanted(where, "one too many"), NOW_S)
+        assert await process.drain.pass_on()
+    assert book.settled[TOTAL] + book.leased(TOTAL) <= 3 * WORST
+
+
 async def test_leases_are_chunks_so_that_the_store_is_asked_seldom(process: Process, book: Book) -> None:
     where = charging(key(total=100_000 * WORST))
     for at in range(500):
@@ -231,6 +243,31 @@ async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book:
         process.reservations.settle(other, "answered", spent(other.worst and 50), NOW_S)
     await process.drain.pass_on()
     assert book.settled[TOTAL] + book.leased(TOTAL) <= 10 * WORST
+
+
+async def test_what_comes_too_late_for_an_answer_to_grow_is_free(process: Process, book: Book) -> None:
+    await learn_lengths(process, 50)
+    where = charging(key(total=100 * WORST))
+    process.reservations.release(await process.reservations.hold(wanted(where, "first"), NOW_S))
+    growing = await process.reservations.hold(wanted(where, "growing"), NOW_S)
+    rest = process.purse.free(TOTAL)
+    assert process.purse.take(where.budgets, rest) is None
+    going_on, grant = asyncio.Event(), book.grant
+
+    async def slow(*args: Any) -> Any:
+        await going_on.wait()
+        return await grant(*args)
+
+    book.grant = slow  # type: ignore[method-assign]
+    assert process.reservations.progress(growing, spent(20))
+    assert growing.growing is not None
+    await asyncio.sleep(0)
+    cost = process.reservations.settle(growing, "answered", spent(20), NOW_S)
+    going_on.set()
+    await process.purse.quiet()
+    await asyncio.sleep(0)
+    assert process.purse.free(TOTAL) == book.leased(TOTAL) - rest - cost
+    assert await process.drain.pass_on()
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -398,4 +435,4 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=60, stateful_step_count=40)
+TestLedger.settings = settings(max_examples=40, stateful_step_count=40)

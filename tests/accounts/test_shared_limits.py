@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -13,8 +15,42 @@ from hodios.accounts.limits import Permit, Refusal, Scope
 from hodios.accounts.shared_limits import SharedLimiter
 from hodios.store.records import Limits
 
-URL = "redis://127.0.0.1:6379"
 Make = Callable[..., SharedLimiter]
+
+
+class Server:
+    """A Redis of our own, which tests may stop and start."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.path = folder / "redis.sock"
+        self._command = [program, "--port", "0", "--unixsocket", str(self.path), "--save", "", "--dir", str(folder)]
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        while "ready to accept connections" not in (line := self._process.stdout.readline()):
+            assert line, "Redis has ended"
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def server(need: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(need("redis-server", "redis-server"), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(server: Server) -> AsyncIterator[Redis]:
+    client = Redis(unix_socket_path=str(server.path))
+    yield client
+    await client.aclose()
 
 
 def scope(name: str, requests: int | None = None, tokens: int | None = None, parallel: int | None = None) -> Scope:
@@ -22,22 +58,15 @@ def scope(name: str, requests: int | None = None, tokens: int | None = None, par
 
 
 @pytest.fixture
-async def redis() -> AsyncIterator[Redis]:
-    client = Redis.from_url(URL)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
 async def make(redis: Redis) -> AsyncIterator[Make]:
-    """Limiters of several processes, which share what they count. Nothing of it stays."""
-    prefix = f"hodios-test-{uuid.uuid4().hex}"
+    """Limiters of several processes, which share what they count."""
+    prefix = uuid.uuid4().hex
     async with contextlib.AsyncExitStack() as stack:
 
         def begin(
             client: Redis = redis, clock_ns: Callable[[], int] = time.monotonic_ns, **more: float
         ) -> SharedLimiter:
-            limiter = SharedLimiter(client, clock_ns, lambda: 2, prefix, **more)
+            limiter = SharedLimiter(client, clock_ns, uuid.uuid4().hex, prefix, **more)
             task = asyncio.create_task(limiter.run())
 
             async def end() -> None:
@@ -48,8 +77,6 @@ async def make(redis: Redis) -> AsyncIterator[Make]:
             return limiter
 
         yield begin
-    async for key in redis.scan_iter(f"{prefix}:*"):
-        await redis.delete(key)
 
 
 async def test_processes_count_together(make: Make) -> None:
@@ -86,7 +113,7 @@ async def test_slots_end_with_their_requests(make: Make) -> None:
 
 
 async def test_slots_are_kept_while_their_process_lives_and_end_with_it(make: Make, redis: Redis) -> None:
-    living, dead = make(slot_s=0.3), SharedLimiter(redis, time.monotonic_ns, lambda: 1, f"x{uuid.uuid4().hex}", 0.05)
+    living, dead = make(slot_s=0.3), SharedLimiter(redis, time.monotonic_ns, "dead", f"x{uuid.uuid4().hex}", 0.05)
     scopes = (scope("key/a", parallel=1),)
     assert isinstance(await living.take("1", scopes, 0), Permit)
     assert isinstance(await dead.take("1", scopes, 0), Permit)
@@ -128,23 +155,40 @@ async def test_the_largest_numbers_stay_exact(make: Make) -> None:
     assert isinstance(await limiter.take("2", (scope("key/a", tokens=limit),), limit), Refusal)
 
 
-async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, redis: Redis) -> None:
+async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, server: Server) -> None:
     now_ns = 0
-    gone = Redis(host="127.0.0.1", port=1)
-    limiter = make(gone, lambda: now_ns)
+    limiter, other = make(clock_ns=lambda: now_ns), make()
     scopes = (scope("key/a", requests=6, parallel=50),)
-    permits = [await limiter.take(str(at), scopes, 0) for at in range(4)]
-    assert [type(permit) for permit in permits] == [Permit] * 3 + [Refusal], "two processes share six"
+    await other.count()
+    await limiter.count()
+    shared = await limiter.take("0", scopes, 0)
+    assert isinstance(shared, Permit)
+    assert shared.is_shared
+    server.stop()
+    outcomes = [await limiter.take(str(at), scopes, 0) for at in range(1, 5)]
+    assert [type(outcome) for outcome in outcomes] == [Permit] * 3 + [Refusal], "two processes share six"
     assert limiter.is_degraded
-    limiter.release(permits[0])
-    limiter._redis, limiter._take.registered_client = redis, redis
+    limiter.release(outcomes[0])
+    limiter.release(shared)
+    await limiter.flush()
+    server.start()
     assert isinstance(await limiter.take("5", scopes, 0), Refusal), "it is not asked again at once"
     now_ns = 2 * 10**9
     permit = await limiter.take("6", scopes, 0)
     assert isinstance(permit, Permit)
     assert permit.is_shared
     assert not limiter.is_degraded
-    await gone.aclose()
+
+
+async def test_processes_are_counted_as_long_as_they_live(make: Make, redis: Redis) -> None:
+    limiter = make(slot_s=0.1)
+    dying = SharedLimiter(redis, time.monotonic_ns, "dying", limiter._prefix, 0.1)
+    await dying.count()
+    await limiter.count()
+    assert limiter.num_sharing == 2
+    await asyncio.sleep(0.2)
+    await limiter.count()
+    assert limiter.num_sharing == 1
 
 
 async def test_who_has_no_limits_asks_nobody(make: Make) -> None:

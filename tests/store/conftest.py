@@ -1,4 +1,4 @@
-"""Databases that end with the tests: SQLite in a file, and schemas of their own on the PostgreSQL server beside us."""
+"""Databases that end with the tests: SQLite in a file, and schemas of their own in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from postgresql_server import running
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -19,11 +20,9 @@ from hodios.store.database import Database
 from hodios.store.migration import upgrade
 from hodios.store.schema import metadata
 
-SERVER = "postgresql://postgres@127.0.0.1:5432/postgres"
 
-
-async def _on_server(statement: str) -> None:
-    connection = await asyncpg.connect(SERVER)
+async def _on_server(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)
     finally:
@@ -37,18 +36,28 @@ def _run(work: Coroutine[object, object, None]) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_postgresql() -> Iterator[Callable[[], str]]:
+def postgresql_server(need: Callable[[str, str], str]) -> Iterator[str]:
+    """The URL of its database `postgres`."""
+    with ThreadPoolExecutor(1) as executor:
+        server = running(need)
+        url = executor.submit(server.__enter__).result()
+        yield url
+        executor.submit(server.__exit__, None, None, None).result()
+
+
+@pytest.fixture(scope="session")
+def new_postgresql(postgresql_server: str) -> Iterator[Callable[[], str]]:
     """Makes an empty schema and returns the URL with which it is the only one."""
     names = []
 
     def make() -> str:
         names.append(f"hodios_test_{uuid.uuid4().hex}")
-        _run(_on_server(f"CREATE SCHEMA {names[-1]}"))
-        return f"{SERVER}?search_path={names[-1]}"
+        _run(_on_server(postgresql_server, f"CREATE SCHEMA {names[-1]}"))
+        return f"{postgresql_server}?search_path={names[-1]}"
 
     yield make
     for name in names:
-        _run(_on_server(f"DROP SCHEMA {name} CASCADE"))
+        _run(_on_server(postgresql_server, f"DROP SCHEMA {name} CASCADE"))
 
 
 @pytest.fixture(scope="session")

@@ -122,8 +122,8 @@ async def test_a_server_that_says_nothing_is_unavailable() -> None:
         await database.close()
 
 
-async def test_a_wrong_name_of_the_database_is_unavailable() -> None:
-    database = Database.open("postgresql://postgres@127.0.0.1/hodios_there_is_none")
+async def test_a_wrong_name_of_the_database_is_unavailable(postgresql_server: str) -> None:
+    database = Database.open(f"{postgresql_server.rpartition('/')[0]}/hodios_there_is_none")
     with pytest.raises(StoreUnavailable, match="hodios_there_is_none"):
         await database.read(lambda connection: connection.scalar(select(1)))
     await database.close()

@@ -162,7 +162,7 @@ class World:
             assert [found.get(account, 0) for account in self.accounts] == held
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rounds=st.lists(st.lists(choices, min_size=1, max_size=8), max_size=6))
 async def test_books_are_right_under_any_interleaving(
     databases: list[Database], rounds: list[list[tuple[str, int, int, int]]]

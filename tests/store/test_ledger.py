@@ -137,7 +137,7 @@ def summed(group: tuple[Any, ...], told: Sequence[SettledAttempt], logged: Seque
     )
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(batches=st.lists(st.tuples(attempt_lists, request_lists), max_size=4))
 async def test_sums_are_those_of_what_was_written(
     database: Database, batches: list[tuple[list[SettledAttempt], list[LoggedRequest]]]
