@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
-import stat
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 from msgspec import Struct
 
+from hodios import secret_file
 from hodios.errors import ConfigError
 
 _GUESSABLE = (
@@ -65,25 +63,10 @@ def obtain(home: Path, generate: Callable[[], str] = lambda: secrets.token_urlsa
     """
     path = home / "admin.key"
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        found = secret_file.obtain(path, lambda: f"sk-hodios-{generate()}")
     except OSError as error:
         raise ConfigError(f"The admin key cannot be kept in {path}: {error.strerror}. Set HODIOS_ADMIN_KEY.") from error
-    try:
-        # The lock, and not exclusive creation, decides who generates: a start killed between
-        # creating and writing then leaves an empty file that the next start fills.
-        fcntl.flock(file, fcntl.LOCK_EX)
-        was_exposed = bool(stat.S_IMODE(os.fstat(file).st_mode) & 0o077)
-        if was_exposed:
-            os.fchmod(file, 0o600)
-        kept = os.read(file, 4096).decode("ascii", errors="replace").strip()
-        is_new = not kept
-        if is_new:
-            kept = f"sk-hodios-{generate()}"
-            os.write(file, f"{kept}\n".encode())
-            os.fsync(file)
-    finally:
-        os.close(file)
+    kept = found.text
     if not all("!" <= c <= "~" for c in kept):
         raise ConfigError(f"{path} holds no key of printable ASCII. Remove it: the next start makes a new one.")
-    return AdminKey(kept, path, is_new, was_exposed)
+    return AdminKey(kept, path, found.is_new, found.was_exposed)

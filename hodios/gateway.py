@@ -12,13 +12,15 @@ from typing import Any
 
 from msgspec import structs
 
-from hodios.errors import ModelNotFound, UnsupportedParameter
+from hodios.accounts.tab import Tab
+from hodios.errors import ModelNotFound, PermissionDenied, UnsupportedParameter
 from hodios.events import Event, Noticed, ToolCall
 from hodios.providers.base import ModelHealth, Provider
 from hodios.router.demand import image_params
 from hodios.router.router import Router
 from hodios.router.seat import Group
 from hodios.router.seat import Seat as Seat
+from hodios.store.records import KeyRecord
 from hodios.types import ModelCard, Request, Routing, Warning
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -58,17 +60,21 @@ class Gateway:
         """The first who has an id, alias or `provider/…` id, in any case. Raises ModelNotFound with the closest ids."""
         return self._group(model, Routing(), "model").seats[0]
 
-    def generate(self, request: Request, on_attempt: Callable[[Seat], None] = _ignore) -> AsyncGenerator[Event, None]:
+    def generate(
+        self, request: Request, on_attempt: Callable[[Seat], None] = _ignore, tab: Tab | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The events of the answer, in their grammar. Closing it stops whoever is at work.
 
-        `on_attempt` is told of each who is asked. Raises ModelNotFound and UnsupportedParameter at once, HodiosError
-        while answering.
+        `on_attempt` is told of each who is asked; `tab` pays, and its key says who may be. Raises ModelNotFound,
+        PermissionDenied and UnsupportedParameter at once, HodiosError while answering.
         """
         groups = [self._group(request.model, request.routing, "model")]
         for number, model in enumerate(request.fallback_models):
             groups.append(self._group(model, request.routing, f"models[{number}]"))
+        if tab is not None:
+            groups = _allowed(request, groups, tab.key)
         self._check_images(request, groups)
-        events = self._router.generate(request, groups, on_attempt)
+        events = self._router.generate(request, groups, on_attempt, tab)
         return events if request.parallel_tool_calls else _one_call(events)
 
     def _group(self, model: str, routing: Routing, param: str) -> Group:
@@ -124,6 +130,22 @@ def _seats_by_name(seats: Sequence[Seat]) -> dict[str, tuple[Seat, ...]]:
             for provider, other in shared[seat.card.id.casefold()].items():
                 by_provider.setdefault(provider, other)
     return own | {name: tuple(by_provider.values()) for name, by_provider in shared.items()}
+
+
+def _allowed(request: Request, groups: list[Group], key: KeyRecord) -> list[Group]:
+    """What a key may ask for, of whom. Raises PermissionDenied where that is nothing of what it asks."""
+    if key.models is None and key.providers is None:
+        return groups
+    left = [Group(tuple(seat for seat in group.seats if _may_ask(key, seat)), group.routing) for group in groups]
+    if not any(group.seats for group in left):
+        what = "this model" if key.providers is None else "this model of any provider that serves it"
+        raise PermissionDenied(f"model: this key may not ask for {request.model[:256]!r}: {what} is not allowed to it")
+    return [group for group in left if group.seats]
+
+
+def _may_ask(key: KeyRecord, seat: Seat) -> bool:
+    is_model = key.models is None or seat.card.id in key.models
+    return is_model and (key.providers is None or seat.provider.name in key.providers)
 
 
 async def _one_call(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

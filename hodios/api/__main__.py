@@ -20,6 +20,7 @@ import uvloop
 from msgspec import structs
 
 from hodios import config
+from hodios.accounts.office import opened
 from hodios.api.app import create_app
 from hodios.api.server import serve
 from hodios.errors import SetupError
@@ -36,6 +37,7 @@ from hodios.providers.prepared import Prepared
 from hodios.providers.prices import PriceHistory, quotes_of_cards
 from hodios.providers.remote import RemoteProvider
 from hodios.providers.sync import Synchronizer
+from hodios.store_settings import default_url
 
 
 async def run(settings: config.Config, models: list[Prepared], sock: socket.socket, parent_fd: int | None) -> None:
@@ -60,9 +62,10 @@ async def run(settings: config.Config, models: list[Prepared], sock: socket.sock
         applied=roster.sync,
         more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
     )
-    app = create_app(settings, roster, store=store, synchronizer=synchronizer)
-    _spare_collector()
-    async with roster.watching(), synchronizer.running():
+    url = settings.store_url or default_url(settings.home)
+    async with opened(settings.home, url) as office, roster.watching(), synchronizer.running():
+        app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office)
+        _spare_collector()
         await serve(app, sock)
 
 

@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hodios.accounts.accounts import Accounts
+from hodios.accounts.office import Office
 from hodios.api.admin import Admin
 from hodios.api.auth import Doorkeeper
 from hodios.api.catalog import Catalog
@@ -117,7 +119,8 @@ class Door:
         if self._cors.is_preflight(exchange):
             await self._cors.answer_preflight(exchange)
             return
-        exchange.caller = self._doorkeeper.admit(scope["path"], exchange.in_headers)
+        caller = await self._doorkeeper.admit(scope["path"], exchange.in_headers)
+        exchange.caller, exchange.admitted = caller.id, caller.admitted
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -155,6 +158,7 @@ class _Parts(NamedTuple):
     statistics: Statistics
     generations: Generations
     status: StatusPage
+    accounts: Accounts | None
 
 
 def _parts(
@@ -163,6 +167,7 @@ def _parts(
     store: CatalogStore,
     synchronizer: Synchronizer,
     statistics: Statistics | None,
+    accounts: Accounts | None,
     clock: Callable[[], float],
 ) -> _Parts:
     settings = config.router or RouterSettings()
@@ -181,6 +186,7 @@ def _parts(
         statistics=statistics or Figures(history),
         generations=generations,
         status=StatusPage(gateway, router, history),
+        accounts=accounts,
     )
 
 
@@ -193,7 +199,7 @@ def _handlers(
     new_id: Callable[[], str],
 ) -> dict[RouteName, Handler]:
     gateway, store = parts.gateway, parts.store
-    generation = Generation(gateway, config, parts.generations, clock=clock, new_id=new_id)
+    generation = Generation(gateway, config, parts.generations, parts.accounts, clock=clock, new_id=new_id)
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
     health = Health(gateway, store, parts.status, monotonic=monotonic)
@@ -265,6 +271,7 @@ def create_app(
     store: CatalogStore | None = None,
     synchronizer: Synchronizer | None = None,
     statistics: Statistics | None = None,
+    office: Office | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -272,12 +279,14 @@ def create_app(
     """The whole HTTP API over `providers`, which its lifespan starts and closes.
 
     Without a `store` the catalog knows no more than the providers say; without a `synchronizer` they are asked what
-    they list only when somebody says so. `statistics` tells how they have done, instead of what traffic shows. `clock`
-    gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32 hex digits that nobody has seen before.
+    they list only when somebody says so; without an `office` the admin key is the only key. `statistics` tells how they
+    have done, instead of what traffic shows. `clock` gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32
+    hex digits that nobody has seen before.
     """
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
-    parts = _parts(config, providers, store, synchronizer, statistics, clock)
+    accounts = office.accounts if office else None
+    parts = _parts(config, providers, store, synchronizer, statistics, accounts, clock)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     routes = _routes(handlers)
     app = Starlette(
@@ -294,7 +303,10 @@ def create_app(
         ExceptionMiddleware(app.router, handlers={HTTPException: _refuse}),
         endpoints=_straight(routes),
         doorkeeper=Doorkeeper(
-            config.admin_key, is_metrics_public=config.metrics_public, is_status_public=config.status_public
+            config.admin_key,
+            accounts=accounts,
+            is_metrics_public=config.metrics_public,
+            is_status_public=config.status_public,
         ),
         cors=Cors(config.cors_origins),
         metrics=parts.metrics,

@@ -1,4 +1,5 @@
-"""Who may ask: the admin key, the only key there is, and which paths need none."""
+"""Who may ask: the admin key for everything, other keys for answers and for what concerns themselves, and which paths
+need none."""
 
 from __future__ import annotations
 
@@ -6,36 +7,71 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from hodios.api.routes import PUBLIC_PATHS
-from hodios.errors import AuthenticationError
+from msgspec import Struct
+
+from hodios.accounts.accounts import Accounts
+from hodios.accounts.keyring import Admitted
+from hodios.api.routes import ADMIN_PATHS, PUBLIC_PATHS
+from hodios.errors import AuthenticationError, PermissionDenied
+from hodios.store.records import KeyRecord
 
 ADMIN = "admin"
+_ADMIN_PREFIX = "/admin/"
 _HOW = "send it as the header `Authorization: Bearer <key>`"
+_OPERATOR = Admitted(KeyRecord(id=ADMIN, prefix="", digest=b"", created_at_s=0.0), None)
+
+
+class Caller(Struct, frozen=True):
+    """`id` is that of a key, ADMIN, or "" on public paths."""
+
+    id: str
+    admitted: Admitted | None = None
+    """Whose account pays; None where there are no accounts."""
+
+
+_NOBODY = Caller("")
 
 
 class Doorkeeper:
-    """Without an admin key nobody but the public paths' visitors comes in."""
+    """Without an admin key and accounts nobody but the public paths' visitors comes in."""
 
     def __init__(
-        self, admin_key: str | None, *, is_metrics_public: bool = False, is_status_public: bool = False
+        self,
+        admin_key: str | None,
+        *,
+        accounts: Accounts | None = None,
+        is_metrics_public: bool = False,
+        is_status_public: bool = False,
     ) -> None:
         self._digest = None if admin_key is None else _digest(admin_key.encode())
+        self._accounts = accounts
+        self._operator = Caller(ADMIN, None if accounts is None else _OPERATOR)
         opened = {"/metrics": is_metrics_public, "/status": is_status_public}
         self._public = PUBLIC_PATHS | {path for path, is_open in opened.items() if is_open}
 
-    def admit(self, path: str, headers: Mapping[bytes, bytes]) -> str:
-        """The caller's key id, "" on public paths. Raises AuthenticationError."""
+    async def admit(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
+        """Raises AuthenticationError, PermissionDenied, and Overloaded where nobody can tell whether a key is good."""
         if path in self._public:
-            return ""
-        authorization = headers.get(b"authorization")
-        if authorization is None:
-            raise AuthenticationError(f"no API key was given; {_HOW}")
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() != b"bearer" or not key.strip():
-            raise AuthenticationError(f"the Authorization header holds no bearer key; {_HOW}")
-        if self._digest is None or not hmac.compare_digest(_digest(key.strip()), self._digest):
+            return _NOBODY
+        key = _key_in(headers)
+        if self._digest is not None and hmac.compare_digest(_digest(key), self._digest):
+            return self._operator
+        if self._accounts is None:
             raise AuthenticationError(f"the API key is not known here; {_HOW}")
-        return ADMIN
+        admitted = await self._accounts.admit(key.decode("latin-1"))
+        if path.startswith(_ADMIN_PREFIX) or path in ADMIN_PATHS:
+            raise PermissionDenied(f"{path[:200]} is for the admin key alone")
+        return Caller(admitted.key.id, admitted)
+
+
+def _key_in(headers: Mapping[bytes, bytes]) -> bytes:
+    authorization = headers.get(b"authorization")
+    if authorization is None:
+        raise AuthenticationError(f"no API key was given; {_HOW}")
+    scheme, _, key = authorization.partition(b" ")
+    if scheme.lower() != b"bearer" or not key.strip():
+        raise AuthenticationError(f"the Authorization header holds no bearer key; {_HOW}")
+    return key.strip()
 
 
 def _digest(key: bytes) -> bytes:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from hodios.accounts.keyring import Admitted
 from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
 
 JSON = b"application/json"
@@ -42,6 +43,8 @@ class Exchange:
         self.request_id = given.decode() if _SANE_ID.fullmatch(given) else new_id()
         self.out_headers: list[tuple[bytes, bytes]] = []
         self.caller = ""
+        self.admitted: Admitted | None = None
+        """Whose account pays; None where there are no accounts."""
         self.provider = ""
         self.model = ""
         self.num_attempts = 0

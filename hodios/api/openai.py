@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from msgspec import structs
+
+from hodios.accounts.accounts import Accounts
+from hodios.accounts.tab import Tab
 from hodios.api.answers import Tally, whole_answer
 from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
+from hodios.api.permits import permitted, with_defaults
 from hodios.api.sse import Chunks, relay
 from hodios.api.wire import Call, Reader, forbid
 from hodios.config import Config
@@ -25,12 +30,14 @@ class Generation:
         gateway: Gateway,
         config: Config,
         generations: Generations,
+        accounts: Accounts | None = None,
         *,
         clock: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
         self._gateway = gateway
         self._generations = generations
+        self._accounts = accounts
         self._max_body_bytes = config.max_body_bytes
         self._silence_s = config.first_event_timeout_s
         self._chat = Reader(CHAT, config.max_choices)
@@ -48,14 +55,19 @@ class Generation:
         body = await exchange.body(self._max_body_bytes)
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
         exchange.report_ignored([warning.param for warning in call.warnings])
-        exchange.asked_s = exchange.elapsed_s()
-        await self._answer(exchange, call)
+        if self._accounts is None or exchange.admitted is None:
+            await self._answer(exchange, call)
+            return
+        call = structs.replace(call, request=with_defaults(call.request, exchange.admitted.key))
+        async with permitted(self._accounts, exchange.admitted, exchange, call.request) as tab:
+            await self._answer(exchange, call, tab)
 
-    async def _answer(self, exchange: Exchange, call: Call) -> None:
+    async def _answer(self, exchange: Exchange, call: Call, tab: Tab | None = None) -> None:
+        exchange.asked_s = exchange.elapsed_s()
         tally = Tally(exchange, call)
         created_s = self._clock()
         created = int(created_s)
-        generated = self._gateway.generate(call.request, _noting(exchange))
+        generated = self._gateway.generate(call.request, _noting(exchange), tab)
         if call.is_strict:
             generated = _strictly(generated, is_streamed=call.is_streamed)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 PREFIXES = ("/v1", "/v3/openai", "/v1/openai", "")
-Access = Literal["public", "key"]
+Access = Literal["public", "key", "admin"]
 RouteName = Literal[
     "chat/completions",
     "completions",
@@ -57,13 +57,20 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("tokenizer_info", "GET", "/tokenizer_info", "The tokenizer's configuration and chat template."),
     RouteInfo("live", "GET", "/health/live", "The process answers.", access="public"),
     RouteInfo("ready", "GET", "/health/ready", "At least one model is ready; else 503.", access="public"),
-    RouteInfo("health", "GET", "/health", "How every model is doing."),
+    RouteInfo("health", "GET", "/health", "How every model is doing.", access="admin"),
     RouteInfo("status", "GET", "/status", "How every model is doing at everyone who serves it, and was for a day."),
-    RouteInfo("metrics", "GET", "/metrics", "Counts in Prometheus' text format."),
+    RouteInfo("metrics", "GET", "/metrics", "Counts in Prometheus' text format.", access="admin"),
     RouteInfo("openapi", "GET", "/openapi.json", "This document.", access="public"),
-    RouteInfo("reload", "POST", "/admin/v1/reload", "Read the files of the catalog anew."),
-    RouteInfo("sync", "POST", "/admin/v1/sync", "Ask providers now what they list."),
-    RouteInfo("standings", "GET", "/admin/v1/sync", "What providers listed last, how old it is, and what failed."),
-    RouteInfo("prices", "GET", "/admin/v1/prices", "The history of prices, newest first."),
+    RouteInfo("reload", "POST", "/admin/v1/reload", "Read the files of the catalog anew.", access="admin"),
+    RouteInfo("sync", "POST", "/admin/v1/sync", "Ask providers now what they list.", access="admin"),
+    RouteInfo(
+        "standings",
+        "GET",
+        "/admin/v1/sync",
+        "What providers listed last, how old it is, and what failed.",
+        access="admin",
+    ),
+    RouteInfo("prices", "GET", "/admin/v1/prices", "The history of prices, newest first.", access="admin"),
 )
+ADMIN_PATHS = frozenset(path for route in ROUTES if route.access == "admin" for path in route.paths())
 PUBLIC_PATHS = frozenset(path for route in ROUTES if route.access == "public" for path in route.paths())

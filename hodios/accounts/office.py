@@ -1,0 +1,80 @@
+"""Accounts and the store behind them, put together as the settings say and kept at work."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from hodios import secret_file
+from hodios.accounts.accounts import Accounts, Store, keeping
+from hodios.accounts.limits import LocalLimiter
+from hodios.errors import SetupError
+from hodios.store import migration
+from hodios.store.database import Database
+from hodios.store.failures import StoreUnavailable
+from hodios.store.keys import Keys
+from hodios.store.leases import Leases
+from hodios.store.ledger import Ledger
+from hodios.store.projects import Projects
+from hodios.store.versioned import version
+from hodios.store_settings import shown
+
+SECRET = "keys.secret"
+"""The file under HODIOS_HOME with the secret that digests of keys are made with."""
+
+
+class Office(Struct, frozen=True):
+    """All that serving needs of accounts."""
+
+    accounts: Accounts
+    database: Database
+    keys: Keys
+    projects: Projects
+    secret: bytes
+
+
+@contextlib.asynccontextmanager
+async def opened(home: Path, url: str) -> AsyncGenerator[Office, None]:
+    """At work within the block. SQLite's tables are brought up to date; of PostgreSQL's that is asked of the operator,
+    since other replicas may not have the new version yet. Raises SetupError."""
+    secret = _secret(home)
+    database = Database.open(url)
+    try:
+        await _check_tables(database, url)
+        keys, projects = Keys(database), Projects(database)
+        store = Store(
+            keys=keys,
+            projects=projects,
+            version=partial(version, database),
+            leases=Leases(database),
+            ledger=Ledger(database),
+        )
+        async with keeping(home, store, LocalLimiter(time.monotonic_ns), secret) as accounts:
+            yield Office(accounts, database, keys, projects, secret)
+    finally:
+        await database.close()
+
+
+def _secret(home: Path) -> bytes:
+    path = home / SECRET
+    try:
+        return secret_file.obtain(path, lambda: secrets.token_hex(32)).text.encode()
+    except OSError as error:
+        raise SetupError(f"The secret of the keys cannot be kept in {path}: {error.strerror}.") from error
+
+
+async def _check_tables(database: Database, url: str) -> None:
+    try:
+        if urlsplit(url).scheme == "sqlite":
+            await migration.upgrade(database)
+        elif await migration.current(database) != migration.head():
+            raise SetupError(f"The tables in {shown(url)} are not those of this version. Run: hodios db upgrade")
+    except StoreUnavailable as error:
+        raise SetupError(f"{shown(url)} cannot be used: {error}. Start it, or set HODIOS_STORE_URL.") from error

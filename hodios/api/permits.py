@@ -1,0 +1,51 @@
+"""What a key's own settings make of its request, and its permit: limits before the request, headers, and the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from msgspec import structs
+
+from hodios.accounts.accounts import Accounts
+from hodios.accounts.keyring import Admitted
+from hodios.accounts.limits import Refusal, refused
+from hodios.accounts.rate_headers import rate_headers
+from hodios.accounts.tab import Tab
+from hodios.api.exchange import Exchange
+from hodios.router.demand import demand_of
+from hodios.store.records import KeyRecord
+from hodios.types import Request
+
+WAIT_S = 30.0
+"""How long a request of a key that queues waits for its limits."""
+_USUAL_OUTPUT = 512
+"""Tokens of an answer for which nobody sets a limit, as its limits count it until it is known."""
+
+
+def with_defaults(request: Request, key: KeyRecord) -> Request:
+    """As the key has it where the client says nothing."""
+    if request.max_tokens is not None or key.default_max_tokens is None:
+        return request
+    return structs.replace(request, max_tokens=key.default_max_tokens)
+
+
+@contextlib.asynccontextmanager
+async def permitted(
+    accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request
+) -> AsyncGenerator[Tab, None]:
+    """Within the block the request counts as on its way. Raises RateLimited, and Overloaded as `Accounts` does."""
+    demand = demand_of(request)
+    most = _USUAL_OUTPUT if request.max_tokens is None else request.max_tokens
+    num_tokens = demand.num_prompt_tokens + most * demand.num_answers
+    permit = await accounts.permit(admitted, request.id, num_tokens, WAIT_S)
+    exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
+    if isinstance(permit, Refusal):
+        retry_ms = max(1, -(-permit.retry_ns // 10**6))
+        exchange.out_headers.append((b"retry-after-ms", b"%d" % retry_ms))
+        raise refused(permit)
+    tab = Tab(accounts, admitted)
+    try:
+        yield tab
+    finally:
+        accounts.leave(permit, tab.num_tokens)
