@@ -20,6 +20,8 @@ _AROUND = 256
 """Tokens around a chat, at most."""
 _PER_IMAGE = 4096
 _PER_TOOL = 64
+_AROUND_TOOLS = 2048
+"""Tokens of the words in which models are told of tools."""
 _encode = msgspec.json.encode
 
 
@@ -89,6 +91,7 @@ def most_prompt_tokens(request: Request) -> int:
             num_bytes += len(_encode({name: value for name, value in message.items() if name != "content"}))
         num_bytes += _PER_TURN
     tools = sum(_PER_TOOL + len(_encode((tool.name, tool.description, tool.parameters))) for tool in request.tools)
+    tools += _AROUND_TOOLS if request.tools else 0
     documents = len(_encode(request.documents)) if request.documents else 0
     form = len(request.grammar.source) if request.grammar is not None else 0
     return _AROUND + num_bytes + tools + documents + form + num_images * _PER_IMAGE
