@@ -423,8 +423,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _is_kept(self, budget: Budget) -> None:
         assert self.book.settled[budget.account] + self.book.leased(budget.account) <= budget.limit
-        for process in self.processes:
-            assert process.purse.leased.get(budget.account, 0) <= self.book.leases[process.name, budget.account]
+        for process, held in zip(self.processes, self.held, strict=True):
+            reserved = sum(one.reserved for one in held if budget in one.budgets)
+            leased = self.book.leases[process.name, budget.account]
+            assert process.purse.free(budget.account) + reserved <= leased, "it counts on more than it was given"
 
     def _owe(self, reservation: Reservation, used: Spent) -> None:
         opening = reservation.wanted.opening
