@@ -71,6 +71,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     most_completion_tokens: int
     """Of all choices together."""
     num_choices: int = 1
+    has_progress: bool = False
+    """Whether `progress` is told piece by piece. Only then less than the worst case may be reserved."""
     user: str | None = None
 
 
@@ -161,6 +163,7 @@ class Accounts:
             prompt_tokens=offer.prompt_tokens,
             most_completion_tokens=offer.most_completion_tokens,
             num_choices=offer.num_choices,
+            has_progress=offer.has_progress,
             is_open_without_store=key.on_store_error == "open",
         )
         return await self._reservations.hold(wanted, now_s)

@@ -30,14 +30,17 @@ def worst_case(price: Price, num_prompt: int, num_completion: int) -> int:
 
 
 class Lengths:
-    """How long the last answers of one model were."""
+    """How long the last answers of one model were, and how much of one has come at once."""
 
     def __init__(self) -> None:
+        self.largest_piece = 0
+        """Tokens."""
         self._newest: deque[int] = deque(maxlen=_NUM_KEPT)
         self._num_new = 0
         self._p99: int | None = None
 
-    def add(self, completion_tokens: int) -> None:
+    def add(self, completion_tokens: int, largest_piece: int = 0) -> None:
+        self.largest_piece = max(self.largest_piece, largest_piece)
         self._newest.append(completion_tokens)
         self._num_new += 1
 

@@ -39,6 +39,7 @@ def wanted(
     prompt: int = 100,
     most: int = 1000,
     is_open: bool = False,
+    has_progress: bool = True,
 ) -> Wanted:
     opening = Opening(
         request_id=request_id,
@@ -57,6 +58,7 @@ def wanted(
         prompt_tokens=prompt,
         most_completion_tokens=most,
         is_open_without_store=is_open,
+        has_progress=has_progress,
     )
 
 

@@ -59,7 +59,9 @@ async def spend(accounts: Accounts, admitted: Admitted, rng: random.Random, name
     while num_refusals < NUM_REFUSALS:
         number += 1
         most = rng.choice([10, 100, 1000])
-        offer = Offer(model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most)
+        offer = Offer(
+            model="m", provider="x", price=PRICE, prompt_tokens=50, most_completion_tokens=most, has_progress=True
+        )
         try:
             reservation = await accounts.reserve(admitted, f"{name}-{number}", 1, offer)
         except InsufficientQuota:

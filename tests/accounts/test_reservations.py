@@ -200,10 +200,11 @@ async def test_nobody_with_a_budget_asks_whose_price_is_unknown(process: Process
     assert [attempt.cost for attempt in book.attempts.values()] == [0, None]
 
 
-async def learn_lengths(process: Process, num_tokens: int) -> None:
+async def learn_lengths(process: Process, num_tokens: int, piece: int = 1) -> None:
     where = charging(key("teacher"))
     for at in range(LEAST_SEEN):
         reservation = await process.reservations.hold(wanted(where, f"lesson {at}"), NOW_S)
+        process.reservations.progress(reservation, spent(piece))
         process.reservations.settle(reservation, "answered", spent(num_tokens), NOW_S)
     assert await process.drain.pass_on()
 
@@ -214,8 +215,11 @@ async def test_where_there_is_room_less_than_the_worst_is_reserved_and_answers_g
     first = await process.reservations.hold(wanted(where, "first"), NOW_S)
     assert first.reserved == WORST, "nothing is known of the budget yet"
     process.reservations.release(first)
+    silent = await process.reservations.hold(wanted(where, "silent", has_progress=False), NOW_S)
+    assert silent.reserved == WORST, "whose progress nobody tells could not grow"
+    process.reservations.release(silent)
     second = await process.reservations.hold(wanted(where, "second"), NOW_S)
-    assert second.reserved == worst_case(PRICE, 100, 50)
+    assert second.reserved == worst_case(PRICE, 100, 50 + NUM_SPARE)
     for tokens in range(0, 1001, 10):
         assert process.reservations.progress(second, spent(tokens))
         assert cost_of(PRICE, spent(tokens)) <= second.reserved <= WORST
@@ -224,8 +228,9 @@ async def test_where_there_is_room_less_than_the_worst_is_reserved_and_answers_g
     await process.drain.pass_on()
 
 
-async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book: Book) -> None:
-    await learn_lengths(process, 50)
+@pytest.mark.parametrize("piece", [1, NUM_SPARE, 100])
+async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book: Book, piece: int) -> None:
+    await learn_lengths(process, 50, piece)
     where = charging(key(total=10 * WORST))
     process.reservations.release(await process.reservations.hold(wanted(where, "first"), NOW_S))
     growing = await process.reservations.hold(wanted(where, "growing"), NOW_S)
@@ -233,10 +238,11 @@ async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book:
     with contextlib.suppress(InsufficientQuota):
         while len(others) < 1000:
             others.append(await process.reservations.hold(wanted(where, f"other {len(others)}"), NOW_S))
-    tokens = 0
+    tokens = piece
     while process.reservations.progress(growing, spent(tokens)):
-        tokens += NUM_SPARE
+        tokens += piece
         await asyncio.sleep(0)
+    assert cost_of(PRICE, spent(tokens)) <= growing.reserved
     assert 0 < tokens < 1000
     process.reservations.settle(growing, "broke_off", spent(tokens), NOW_S)
     for other in others:
@@ -417,8 +423,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _is_kept(self, budget: Budget) -> None:
         assert self.book.settled[budget.account] + self.book.leased(budget.account) <= budget.limit
-        for process in self.processes:
-            assert process.purse.leased.get(budget.account, 0) <= self.book.leases[process.name, budget.account]
+        for process, held in zip(self.processes, self.held, strict=True):
+            reserved = sum(one.reserved for one in held if budget in one.budgets)
+            leased = self.book.leases[process.name, budget.account]
+            assert process.purse.free(budget.account) + reserved <= leased, "it counts on more than it was given"
 
     def _owe(self, reservation: Reservation, used: Spent) -> None:
         opening = reservation.wanted.opening
