@@ -50,6 +50,7 @@ class Tab:
             most_completion_tokens=most * num_choices,
             num_choices=num_choices,
             user=request.user,
+            has_progress=True,
         )
         self._reservations[number] = await self._accounts.reserve(self._admitted, request.id, number, offer)
 
