@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from hodios.accounts.background import repeat
-from hodios.accounts.budgets import charging_of
+from hodios.accounts.budgets import Charging, charging_of
 from hodios.accounts.drain import Bookkeeper, Drain
 from hodios.accounts.entries import Opening, Spent, packed
 from hodios.accounts.idempotency import Idempotency
@@ -39,6 +39,8 @@ COMMIT_S = 0.1
 GIVE_BACK_S = 10.0
 REPLAY_S = 60.0
 """How often dead neighbours are looked for."""
+DAY_S = 86_400
+MOST_CHARGED = 4096
 FLUSH_S = 10.0
 """At the end, for what the store does not have yet."""
 LONGEST_USER = 1000
@@ -112,6 +114,8 @@ class Accounts:
         self._keyring = Keyring(secret, store.keys, store.projects, store.version, clock_s)
         self._room = WaitingRoom(limiter.release)
         self._reservations = Reservations(journal, self._purse, self._pass_on)
+        self._charged: dict[tuple[int, int], tuple[Admitted, Charging]] = {}
+        """Holds those by whose identity it is found."""
 
     async def admit(self, text: str) -> Admitted:
         """Whose key it is. Raises AuthenticationError, and Overloaded where nobody can tell."""
@@ -145,7 +149,7 @@ class Accounts:
         Raises InsufficientQuota, Overloaded."""
         now_s = self._clock_s()
         key = admitted.key
-        charging = charging_of(key, admitted.project, now_s)
+        charging = self._charging(admitted, now_s)
         opening = Opening(
             request_id=request_id,
             number=number,
@@ -167,6 +171,16 @@ class Accounts:
             is_open_without_store=key.on_store_error == "open",
         )
         return await self._reservations.hold(wanted, now_s)
+
+    def _charging(self, admitted: Admitted, now_s: float) -> Charging:
+        """It changes with the day, and with the records, which are others then."""
+        name = (id(admitted), int(now_s // DAY_S))
+        found = self._charged.get(name)
+        if found is None:
+            if len(self._charged) >= MOST_CHARGED:
+                self._charged.clear()
+            found = self._charged[name] = (admitted, charging_of(admitted.key, admitted.project, now_s))
+        return found[1]
 
     def progress(self, reservation: Reservation, spent: Spent) -> bool:
         """After each piece of an answer. Whether it may go on; if not, a budget is spent and the answer must end."""
