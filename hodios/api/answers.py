@@ -117,6 +117,7 @@ class Tally:
         """Whatever happened, what was generated counts."""
         exchange = self._exchange
         exchange.num_completion_tokens = max(exchange.num_completion_tokens, sum(self._tokens.values()))
+        exchange.finish_reasons = tuple(reason for _, reason in sorted(self.finish_reasons.items()))
 
     def fields(self, usage: Usage) -> dict[str, Any]:
         """The public `usage`. `prompt_characters` is null where the prompt came as token ids, `cost` until the end and

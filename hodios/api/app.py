@@ -30,6 +30,7 @@ from hodios.api.health import Health
 from hodios.api.metrics import Metrics
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
+from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
 from hodios.api.routes import ROUTES, RouteName
 from hodios.api.statistics import Figures
@@ -77,6 +78,7 @@ class Door:
         doorkeeper: Doorkeeper,
         cors: Cors,
         metrics: Metrics,
+        request_log: RequestLog | None,
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
@@ -85,6 +87,7 @@ class Door:
         self._doorkeeper = doorkeeper
         self._cors = cors
         self._metrics = metrics
+        self._request_log = request_log
         self._monotonic = monotonic
         self._new_id = new_id
 
@@ -100,7 +103,7 @@ class Door:
         except ClientGone:
             exchange.status = CLIENT_GONE
         except asyncio.CancelledError:
-            exchange.status = Overloaded.status
+            exchange.status, exchange.error_code = Overloaded.status, Overloaded.code
             raise
         except HodiosError as error:
             if isinstance(error, AuthenticationError):
@@ -113,6 +116,8 @@ class Door:
             self._metrics.in_progress.dec()
             endpoint = scope.get("endpoint")
             self._metrics.record(exchange, endpoint.name if isinstance(endpoint, Endpoint) else "none")
+            if self._request_log is not None:
+                self._request_log.end(exchange)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         self._cors.dress(exchange)
@@ -159,6 +164,7 @@ class _Parts(NamedTuple):
     generations: Generations
     status: StatusPage
     accounts: Accounts | None
+    request_log: RequestLog | None
 
 
 def _parts(
@@ -173,20 +179,30 @@ def _parts(
     settings = config.router or RouterSettings()
     history = History(clock=clock)
     generations = Generations(settings.kept_generations, clock=clock)
-    router = Router(settings, record=told(history.record, generations.record), on_breaker=history.note_breaker)
+    records = [history.record, generations.record]
+
+    def lost() -> None:
+        metrics.unlogged.inc()
+
+    request_log = RequestLog(accounts, lost, clock) if accounts else None
+    if request_log is not None:
+        records.append(request_log.record)
+    router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
     gateway = Gateway(providers, router)
+    metrics = Metrics(gateway.health, RouterCollector(history, router.tracks))
     return _Parts(
         gateway=gateway,
         history=history,
         prober=Prober(providers, router.tracks, history, settings.probe_interval_s),
         server_loads=ServerLoads(providers, router.tracks),
-        metrics=Metrics(gateway.health, RouterCollector(history, router.tracks)),
+        metrics=metrics,
         store=store,
         synchronizer=synchronizer,
         statistics=statistics or Figures(history),
         generations=generations,
         status=StatusPage(gateway, router, history),
         accounts=accounts,
+        request_log=request_log,
     )
 
 
@@ -310,6 +326,7 @@ def create_app(
         ),
         cors=Cors(config.cors_origins),
         metrics=parts.metrics,
+        request_log=parts.request_log,
         monotonic=monotonic,
         new_id=new_id,
     )

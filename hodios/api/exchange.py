@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hodios.accounts.keyring import Admitted
 from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
+from hodios.types import FinishReason, Request
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -45,6 +46,14 @@ class Exchange:
         self.caller = ""
         self.admitted: Admitted | None = None
         """Whose account pays; None where there are no accounts."""
+        self.answer_id = ""
+        """Ours, and nobody else has it; "" where no answer is asked for."""
+        self.request: Request | None = None
+        """What is asked, once it has been read."""
+        self.is_streamed = False
+        self.finish_reasons: tuple[FinishReason, ...] = ()
+        """By choice, as far as they have ended."""
+        self.error_code: str | None = None
         self.provider = ""
         self.model = ""
         self.num_attempts = 0
@@ -155,6 +164,7 @@ class Exchange:
     async def fail(self, error: HodiosError) -> None:
         """Tell the client, as far as that is still possible."""
         self.status = error.status
+        self.error_code = error.code
         if not self.has_started:
             if error.retry_after is not None:
                 self.out_headers.append((b"retry-after", b"%d" % error.retry_after))

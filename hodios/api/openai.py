@@ -52,8 +52,10 @@ class Generation:
         await self._generate(exchange, self._completions, f"cmpl-{self._new_id()}")
 
     async def _generate(self, exchange: Exchange, reader: Reader, answer_id: str) -> None:
+        exchange.answer_id = answer_id
         body = await exchange.body(self._max_body_bytes)
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
+        exchange.request, exchange.is_streamed = call.request, call.is_streamed
         exchange.report_ignored([warning.param for warning in call.warnings])
         if self._accounts is None or exchange.admitted is None:
             await self._answer(exchange, call)

@@ -1,0 +1,147 @@
+"""The log of requests that somebody pays for: one entry for each when it is over, without its content.
+
+Nothing here waits for a disk: the journal of accounts has an entry at once, the store a moment later. An entry that
+cannot be written is counted, and the answer stays as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from hodios.accounts.accounts import Accounts
+from hodios.api.exchange import Exchange
+from hodios.api.explanation import milliseconds, route_of
+from hodios.errors import HodiosError, Overloaded
+from hodios.events import Usage
+from hodios.money import cost_of
+from hodios.store.records import LoggedRequest
+from hodios.types import Attempt, Request, Route
+
+MOST_OPEN = 4096
+"""Routes that wait for the end of their request, which follows at once."""
+MOST_CANDIDATES = 32
+"""Of a route, as it is kept."""
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.encode
+
+
+class Told(Struct, frozen=True):
+    """What the router says of a request."""
+
+    route: Route
+    usage: Usage | None
+
+    @property
+    def shown(self) -> list[Attempt]:
+        """The attempts of which the client has something."""
+        return [attempt for attempt in self.route.attempts if attempt.first_token_s is not None]
+
+    def tokens(self) -> tuple[int, int, int]:
+        """Of the prompt, of these those from a cache, and of the answer."""
+        usage, shown = self.usage, self.shown
+        if usage is not None:
+            return usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+        return (
+            max((attempt.prompt_tokens for attempt in shown), default=0),
+            max((attempt.cached_tokens for attempt in shown), default=0),
+            sum(attempt.completion_tokens for attempt in shown),
+        )
+
+
+class KeptRoute(Struct, kw_only=True, omit_defaults=True):
+    """The column `route`: what `GET generation` shows of an older request beside the other columns. Errors of attempts
+    may repeat what a client wrote, so they are not kept, and neither are prices of those who were not asked."""
+
+    request_id: str = ""
+    """The client's `x-request-id`."""
+    finish_reasons: tuple[str, ...] = ()
+    reasoning_tokens: int | None = None
+    queue_ms: int | None = None
+    policy: str = ""
+    candidates: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any]] = []
+
+
+class RequestLog:
+    """Of one process. `on_lost` is told of each entry that could not be written; `clock` gives Unix seconds."""
+
+    def __init__(self, accounts: Accounts, on_lost: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._accounts = accounts
+        self._on_lost = on_lost
+        self._clock = clock
+        self._told: OrderedDict[str, Told] = OrderedDict()
+        self._is_losing = False
+
+    def record(self, request: Request, route: Route, usage: Usage | None, error: HodiosError | None) -> None:
+        """As `router.Record`."""
+        self._told[request.id] = Told(route, usage)
+        if len(self._told) > MOST_OPEN:
+            self._told.popitem(last=False)
+
+    def end(self, exchange: Exchange) -> None:
+        """The exchange is over. Those that ask for no answer, and those for which nobody pays, leave no entry."""
+        told = self._told.pop(exchange.answer_id, None)
+        if not exchange.answer_id or exchange.admitted is None:
+            return
+        try:
+            self._accounts.log(_entry(exchange, told, self._clock() - exchange.elapsed_s()))
+        except (Overloaded, ValueError) as error:
+            self._on_lost()
+            if not self._is_losing:
+                _log.warning("requests cannot be logged: %s", error)
+            self._is_losing = True
+        else:
+            self._is_losing = False
+
+
+def _entry(exchange: Exchange, told: Told | None, at_s: float) -> LoggedRequest:
+    assert exchange.admitted is not None
+    project, request = exchange.admitted.project, exchange.request
+    prompt_tokens, cached_tokens, completion_tokens = told.tokens() if told else (0, 0, 0)
+    last = told.route.attempts[-1] if told and told.route.attempts else None
+    return LoggedRequest(
+        request_id=exchange.answer_id,
+        answer_id=None if exchange.first_token_s is None else exchange.answer_id,
+        key_id=exchange.admitted.key.id,
+        project_id=project.id if project else None,
+        user=request.user if request else None,
+        wanted_model=request.model if request else "",
+        model=exchange.model or None,
+        provider=exchange.provider or None,
+        status=exchange.status,
+        upstream_status=last.status if last else None,
+        finish_reason=exchange.finish_reasons[0] if exchange.finish_reasons else None,
+        error_code=exchange.error_code,
+        latency_s=exchange.elapsed_s(),
+        first_token_s=exchange.first_token_s,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        completion_tokens=completion_tokens,
+        cost=cost_of(told.route.attempts) if told else 0,
+        is_streamed=exchange.is_streamed,
+        is_estimated=False,
+        route=_encode(_kept(exchange, told)),
+        at_s=at_s,
+    )
+
+
+def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
+    kept = KeptRoute(request_id=exchange.request_id, finish_reasons=exchange.finish_reasons)
+    if told is None:
+        return kept
+    route = route_of(told.route)
+    usage = told.usage
+    return structs.replace(
+        kept,
+        reasoning_tokens=usage.reasoning_tokens if usage else None,
+        queue_ms=milliseconds(usage.queue_s) if usage else None,
+        policy=route["policy"],
+        candidates=[{**candidate, "pricing": {}} for candidate in route["candidates"][:MOST_CANDIDATES]],
+        attempts=[{**attempt, "error": None} for attempt in route["attempts"]],
+    )
