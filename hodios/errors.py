@@ -12,6 +12,7 @@ HodiosError                    what a client is told; carries its HTTP status
 ├── NotFound               404 no such route
 │   └── ModelNotFound          with the closest ids
 ├── MethodNotAllowed       405
+├── Conflict               409 what is there does not allow it
 ├── IdempotencyConflict    409 the same request is being answered
 ├── RequestTooLarge        413
 ├── IdempotencyMismatch    422 another request had this key
@@ -107,6 +108,12 @@ class MethodNotAllowed(HodiosError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+
+
+class Conflict(HodiosError):
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class IdempotencyConflict(HodiosError):

@@ -11,12 +11,8 @@ from msgspec import Struct
 
 from hodios.store.records import AccountId, Budgets, KeyRecord, OwnerKind, Period, ProjectRecord
 
-_PERIODS: tuple[tuple[Period, str], ...] = (
-    ("total", "total"),
-    ("day", "daily"),
-    ("week", "weekly"),
-    ("month", "monthly"),
-)
+PERIODS: dict[str, Period] = {"total": "total", "daily": "day", "weekly": "week", "monthly": "month"}
+"""By the names of budgets."""
 
 
 class Budget(Struct, frozen=True):
@@ -42,7 +38,7 @@ def charging_of(key: KeyRecord, project: ProjectRecord | None, now_s: float) -> 
         owners.append(("project", project.id, project.budgets))
     accounts, budgets = [], []
     for kind, id, limits in owners:
-        for period, name in _PERIODS:
+        for name, period in PERIODS.items():
             account = AccountId(kind, id, period, since(period, now_s))
             accounts.append(account)
             limit = getattr(limits, name)

@@ -44,10 +44,10 @@ class Office(Struct, frozen=True):
 async def opened(home: Path, url: str) -> AsyncGenerator[Office, None]:
     """At work within the block. SQLite's tables are brought up to date; of PostgreSQL's that is asked of the operator,
     since other replicas may not have the new version yet. Raises SetupError."""
-    secret = _secret(home)
+    secret = obtain_secret(home)
     database = Database.open(url)
     try:
-        await _check_tables(database, url)
+        await ready_tables(database, url)
         keys, projects = Keys(database), Projects(database)
         store = Store(
             keys=keys,
@@ -62,7 +62,8 @@ async def opened(home: Path, url: str) -> AsyncGenerator[Office, None]:
         await database.close()
 
 
-def _secret(home: Path) -> bytes:
+def obtain_secret(home: Path) -> bytes:
+    """The one that digests of keys are made with; a new one where there is none. Raises SetupError."""
     path = home / SECRET
     try:
         return secret_file.obtain(path, lambda: secrets.token_hex(32)).text.encode()
@@ -70,7 +71,8 @@ def _secret(home: Path) -> bytes:
         raise SetupError(f"The secret of the keys cannot be kept in {path}: {error.strerror}.") from error
 
 
-async def _check_tables(database: Database, url: str) -> None:
+async def ready_tables(database: Database, url: str) -> None:
+    """SQLite's are brought up to date, PostgreSQL's are looked at. Raises SetupError."""
     try:
         if urlsplit(url).scheme == "sqlite":
             await migration.upgrade(database)

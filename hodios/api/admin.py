@@ -26,34 +26,35 @@ class Admin:
         self._max_body_bytes = max_body_bytes
 
     async def reload(self, exchange: Exchange) -> None:
-        _require_admin(exchange)
+        require_admin(exchange)
         if not await self._synchronizer.reload():
             raise InvalidRequest(f"the catalog stays as it was: {self._store.problem}")
         await exchange.answer_json(Reloaded(self._store.current.version))
 
     async def sync(self, exchange: Exchange) -> None:
-        _require_admin(exchange)
+        require_admin(exchange)
         names = _names(await exchange.body(self._max_body_bytes))
         async with exchange.client():
             outcomes = await self._synchronizer.sync(names)
         await exchange.answer_json(SyncOutcomes(outcomes))
 
     async def standings(self, exchange: Exchange) -> None:
-        _require_admin(exchange)
+        require_admin(exchange)
         await exchange.answer_json(SyncStandings(self._synchronizer.standings(), self._synchronizer.interval_s or None))
 
     async def prices(self, exchange: Exchange) -> None:
-        _require_admin(exchange)
+        require_admin(exchange)
         model, provider, limit = (exchange.query(name) for name in PRICE_FILTERS)
         if model and (row := self._store.current.find(model)) is not None:
             model = row.id
         changes = await self._synchronizer.changes(
-            model=model or None, provider=provider or None, most=_limit(limit) if limit else DEFAULT_LIMIT
+            model=model or None, provider=provider or None, most=limit_in(limit, MOST_LIMIT) if limit else DEFAULT_LIMIT
         )
         await exchange.answer_json(PriceHistory([past_price(change) for change in reversed(changes)]))
 
 
-def _require_admin(exchange: Exchange) -> None:
+def require_admin(exchange: Exchange) -> None:
+    """Raises PermissionDenied."""
     if exchange.caller != ADMIN:
         raise PermissionDenied("only the admin key may do this")
 
@@ -70,7 +71,8 @@ def _names(body: bytes) -> list[str]:
         ) from None
 
 
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_LIMIT):
-        raise InvalidRequest(f"limit: {text[:60]!r} is not accepted; accepted: 1 to {MOST_LIMIT}", param="limit")
+def limit_in(text: str, most: int) -> int:
+    """How many entries a page shall have. Raises InvalidRequest."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):
+        raise InvalidRequest(f"limit: {text[:60]!r} is not accepted; accepted: 1 to {most}", param="limit")
     return int(text)

@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.office import Office
+from hodios.accounts.registry import Registry
+from hodios.api.account_admin import AccountAdmin, model_ids
 from hodios.api.admin import Admin
 from hodios.api.auth import Doorkeeper
 from hodios.api.catalog import Catalog
@@ -164,6 +166,7 @@ class _Parts(NamedTuple):
     generations: Generations
     status: StatusPage
     accounts: Accounts | None
+    registry: Registry | None
     request_log: RequestLog | None
 
 
@@ -173,10 +176,11 @@ def _parts(
     store: CatalogStore,
     synchronizer: Synchronizer,
     statistics: Statistics | None,
-    accounts: Accounts | None,
+    office: Office | None,
     clock: Callable[[], float],
 ) -> _Parts:
     settings = config.router or RouterSettings()
+    accounts = office.accounts if office else None
     history = History(clock=clock)
     generations = Generations(settings.kept_generations, clock=clock)
     records = [history.record, generations.record]
@@ -184,7 +188,7 @@ def _parts(
     def lost() -> None:
         metrics.unlogged.inc()
 
-    request_log = RequestLog(accounts, lost, clock) if accounts else None
+    request_log = RequestLog(office.accounts, lost, clock) if office else None
     if request_log is not None:
         records.append(request_log.record)
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
@@ -202,6 +206,7 @@ def _parts(
         generations=generations,
         status=StatusPage(gateway, router, history),
         accounts=accounts,
+        registry=Registry(office.database, office.secret, clock_s=clock) if office else None,
         request_log=request_log,
     )
 
@@ -215,11 +220,14 @@ def _handlers(
     new_id: Callable[[], str],
 ) -> dict[RouteName, Handler]:
     gateway, store = parts.gateway, parts.store
-    generation = Generation(gateway, config, parts.generations, parts.accounts, clock=clock, new_id=new_id)
+    generation = Generation(
+        gateway, config, parts.generations, parts.accounts, clock=clock, new_id=new_id, monotonic=monotonic
+    )
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
     health = Health(gateway, store, parts.status, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
+    account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
     document = openapi_document(config.max_choices)
     return {
         "chat/completions": generation.chat,
@@ -243,6 +251,7 @@ def _handlers(
         "sync": admin.sync,
         "standings": admin.standings,
         "prices": admin.prices,
+        **account_admin.handlers(),
     }
 
 
@@ -301,8 +310,7 @@ def create_app(
     """
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
-    accounts = office.accounts if office else None
-    parts = _parts(config, providers, store, synchronizer, statistics, accounts, clock)
+    parts = _parts(config, providers, store, synchronizer, statistics, office, clock)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     routes = _routes(handlers)
     app = Starlette(
@@ -320,7 +328,7 @@ def create_app(
         endpoints=_straight(routes),
         doorkeeper=Doorkeeper(
             config.admin_key,
-            accounts=accounts,
+            accounts=parts.accounts,
             is_metrics_public=config.metrics_public,
             is_status_public=config.status_public,
         ),

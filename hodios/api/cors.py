@@ -48,7 +48,7 @@ class Cors:
             raise PermissionDenied("pages of this origin may not call the API; the operator can add it to cors_origins")
         wanted = exchange.in_headers.get(b"access-control-request-headers", b"")
         exchange.out_headers += (
-            (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+            (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE, OPTIONS"),
             (b"access-control-allow-headers", wanted if _HEADER_NAMES.fullmatch(wanted) else b"authorization"),
             (b"access-control-max-age", b"600"),
         )

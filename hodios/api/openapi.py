@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hodios import __version__
+from hodios.api.account_admin import KEY_FILTERS, PAGING
+from hodios.api.account_answers import account_schemas
+from hodios.api.account_fields import request_schemas
 from hodios.api.admin import PRICE_FILTERS
 from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
@@ -17,7 +20,8 @@ from hodios.api.tokens import DETOKENIZE, TOKENIZE
 
 Schema = dict[str, Any]
 GENERATES = (CHAT, COMPLETIONS)
-ADMINISTERS = ("reload", "sync", "standings", "prices")
+ADMINISTERS = frozenset(info.name for info in ROUTES if info.path.startswith("/admin/"))
+ACCOUNTS = frozenset(info.name for info in ROUTES if info.path.startswith(("/admin/v1/keys", "/admin/v1/projects")))
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 500),
     "body": (400, 413),
@@ -45,9 +49,13 @@ def openapi_document(max_choices: int) -> Schema:
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS, **admin_schemas()},
+            "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS, **_admin_schemas()},
         },
     }
+
+
+def _admin_schemas() -> dict[str, Schema]:
+    return {**admin_schemas(), **request_schemas(), **account_schemas()}
 
 
 def _ref(name: str) -> Schema:
@@ -67,16 +75,12 @@ def _operation(info: RouteInfo, place: int) -> Schema:
     if info.access == "public":
         operation["security"] = []
     if info.name in _BODIES:
-        operation["requestBody"] = {"required": info.name != "sync", "content": _json(_ref(_BODIES[info.name]))}
-    if info.name == "models":
-        operation["parameters"] = [_query(name) for name in FILTERS]
-    if info.name == "prices":
-        operation["parameters"] = [_query(name) for name in PRICE_FILTERS]
-    if info.name == "tokenizer_info":
-        operation["parameters"] = [_query("model")]
+        operation["requestBody"] = {"required": info.name not in _BODILESS, "content": _json(_ref(_BODIES[info.name]))}
+    if info.name in _QUERIES:
+        operation["parameters"] = [_query(name) for name in _QUERIES[info.name]]
     if info.name == "generation":
         operation["parameters"] = [{**_query("id"), "required": True}]
-    if info.name in ("model", "endpoints"):
+    if "{id}" in info.path:
         operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     return operation
 
@@ -85,13 +89,28 @@ def _query(name: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
 
 
+_QUERIES = {
+    "models": FILTERS,
+    "prices": PRICE_FILTERS,
+    "tokenizer_info": ("model",),
+    "list_keys": KEY_FILTERS,
+    "list_projects": PAGING,
+}
 _BODIES = {
     "chat/completions": "ChatRequest",
     "completions": "CompletionRequest",
     "tokenize": "TokenizeRequest",
     "detokenize": "DetokenizeRequest",
     "sync": "SyncRequest",
+    "create_key": "KeyRequest",
+    "change_key": "KeyChange",
+    "rotate_key": "KeyRotation",
+    "create_project": "ProjectRequest",
+    "change_project": "ProjectChange",
 }
+_BODILESS = frozenset({"sync", *ACCOUNTS})
+"""Whose bodies may be missing."""
+_CREATES = ("create_key", "create_project")
 _SUCCESSES = {
     "chat/completions": "ChatCompletion",
     "completions": "Completion",
@@ -111,6 +130,17 @@ _SUCCESSES = {
     "sync": "SyncOutcomes",
     "standings": "SyncStandings",
     "prices": "PriceHistory",
+    "list_keys": "KeyList",
+    "create_key": "KeyWithText",
+    "show_key": "KeyDetails",
+    "change_key": "KeyDetails",
+    "rotate_key": "KeyWithText",
+    "delete_key": "Deleted",
+    "list_projects": "ProjectList",
+    "create_project": "ProjectDetails",
+    "show_project": "ProjectDetails",
+    "change_project": "ProjectDetails",
+    "delete_project": "Deleted",
 }
 
 
@@ -124,14 +154,16 @@ def _responses(info: RouteInfo) -> Schema:
         content = _json(_ref(_SUCCESSES[info.name]))
         if info.name in GENERATES:
             content["text/event-stream"] = {"schema": {"type": "string"}}
-        responses["200"] = {"description": "the answer", "content": content}
+        responses["201" if info.name in _CREATES else "200"] = {"description": "the answer", "content": content}
     if info.name in ("ready", "health"):
         responses["503"] = {"description": "no model is ready", "content": _json(_ref(_SUCCESSES[info.name]))}
     statuses = [500] if info.access == "public" else list(ERRORS["all"])
     if info.name in ADMINISTERS:
         statuses += [403]
-    if info.name in (*_BODIES, "models", "tokenizer_info", "generation", "reload", "prices"):
-        statuses += ERRORS["body"] if info.method == "POST" else [400]
+    if info.name in ACCOUNTS:
+        statuses += _account_errors(info)
+    if info.name in (*_BODIES, *_QUERIES, "generation", "reload"):
+        statuses += [400] if info.method == "GET" else ERRORS["body"]
     if info.name in (*_BODIES, "model", "endpoints", "generation", "tokenizer_info") and info.name not in ADMINISTERS:
         statuses += ERRORS["model"]
     if info.name in ("tokenize", "detokenize", "tokenizer_info"):
@@ -140,6 +172,15 @@ def _responses(info: RouteInfo) -> Schema:
         statuses += ERRORS["provider"]
     responses.update({str(status): _error("error") for status in statuses})
     return responses
+
+
+def _account_errors(info: RouteInfo) -> list[int]:
+    statuses = [501, 503]
+    if "{id}" in info.path:
+        statuses += [404]
+    if info.method == "PATCH":
+        statuses += [409]
+    return [*statuses, 409] if info.name == "delete_project" else statuses
 
 
 def _error(description: str) -> Schema:

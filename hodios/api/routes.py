@@ -28,12 +28,23 @@ RouteName = Literal[
     "sync",
     "standings",
     "prices",
+    "list_keys",
+    "create_key",
+    "show_key",
+    "change_key",
+    "rotate_key",
+    "delete_key",
+    "list_projects",
+    "create_project",
+    "show_project",
+    "change_project",
+    "delete_project",
 ]
 
 
 class RouteInfo(NamedTuple):
     name: RouteName
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     summary: str
     is_prefixed: bool = False
@@ -71,6 +82,17 @@ ROUTES: tuple[RouteInfo, ...] = (
         access="admin",
     ),
     RouteInfo("prices", "GET", "/admin/v1/prices", "The history of prices, newest first.", access="admin"),
+    RouteInfo("list_keys", "GET", "/admin/v1/keys", "All keys, oldest first, a page at a time.", access="admin"),
+    RouteInfo("create_key", "POST", "/admin/v1/keys", "A new key, shown this once.", access="admin"),
+    RouteInfo("rotate_key", "POST", "/admin/v1/keys/{id}/rotate", "The same key with a new text.", access="admin"),
+    RouteInfo("show_key", "GET", "/admin/v1/keys/{id}", "One key, and what was spent with it.", access="admin"),
+    RouteInfo("change_key", "PATCH", "/admin/v1/keys/{id}", "Change what is named of a key.", access="admin"),
+    RouteInfo("delete_key", "DELETE", "/admin/v1/keys/{id}", "Delete a key; what it spent stays.", access="admin"),
+    RouteInfo("list_projects", "GET", "/admin/v1/projects", "All projects, oldest first.", access="admin"),
+    RouteInfo("create_project", "POST", "/admin/v1/projects", "A new project.", access="admin"),
+    RouteInfo("show_project", "GET", "/admin/v1/projects/{id}", "One project, and what it spent.", access="admin"),
+    RouteInfo("change_project", "PATCH", "/admin/v1/projects/{id}", "Change what is named of it.", access="admin"),
+    RouteInfo("delete_project", "DELETE", "/admin/v1/projects/{id}", "Delete one without keys.", access="admin"),
 )
 ADMIN_PATHS = frozenset(path for route in ROUTES if route.access == "admin" for path in route.paths())
 PUBLIC_PATHS = frozenset(path for route in ROUTES if route.access == "public" for path in route.paths())
