@@ -72,6 +72,8 @@ class Exchange:
         self.is_writing = False
         self.epilogue: Callable[[HodiosError], bytes] | None = None
         """What ends a stream that fails after its start."""
+        self.keep: Callable[[int, bytes], None] | None = None
+        """Told of a whole answer before it is sent: status and body."""
         self._ignored: list[str] = []
         self._receive = receive
         self._send = send
@@ -155,6 +157,8 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
         """Send a whole answer; of a HEAD request only its headers."""
+        if self.keep is not None:
+            self.keep(status, body)
         await self.start(status, content_type, None if status == 204 else len(body))
         await self.write(b"" if self.scope["method"] == "HEAD" else body, is_last=True)
 

@@ -14,6 +14,7 @@ from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
 from hodios.api.permits import permitted, with_defaults
+from hodios.api.replay import Replays
 from hodios.api.sse import Chunks, relay
 from hodios.api.wire import Call, Reader, forbid
 from hodios.config import Config
@@ -34,6 +35,7 @@ class Generation:
         *,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        monotonic: Callable[[], float],
     ) -> None:
         self._gateway = gateway
         self._generations = generations
@@ -44,6 +46,7 @@ class Generation:
         self._completions = Reader(COMPLETIONS, config.max_choices)
         self._clock = clock
         self._new_id = new_id
+        self._replays = Replays(monotonic)
 
     async def chat(self, exchange: Exchange) -> None:
         await self._generate(exchange, self._chat, f"chat-{self._new_id()}")
@@ -54,6 +57,13 @@ class Generation:
     async def _generate(self, exchange: Exchange, reader: Reader, answer_id: str) -> None:
         exchange.answer_id = answer_id
         body = await exchange.body(self._max_body_bytes)
+        async with self._replays.once(exchange, reader.operation, body) as kept:
+            if kept is None:
+                await self._ask(exchange, reader, answer_id, body)
+            else:
+                await exchange.answer(kept.status, kept.body)
+
+    async def _ask(self, exchange: Exchange, reader: Reader, answer_id: str, body: bytes) -> None:
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
         exchange.request, exchange.is_streamed = call.request, call.is_streamed
         exchange.report_ignored([warning.param for warning in call.warnings])

@@ -113,7 +113,7 @@ class Reader:
     """Validates the bodies of one operation against its table of parameters."""
 
     def __init__(self, operation: Operation, max_choices: int) -> None:
-        self._operation = operation
+        self.operation = operation
         self._table: Mapping[str, Parameter] = parameters(operation, max_choices)
         other = CHAT if operation == COMPLETIONS else COMPLETIONS
         self._elsewhere = frozenset(parameters(other, max_choices)) - frozenset(self._table)
@@ -168,7 +168,7 @@ class Reader:
 
     def _unknown(self, name: str) -> Warning:
         if name in self._elsewhere:
-            text = f"{name} was ignored: it is a parameter of {self._other}, not of {self._operation}"
+            text = f"{name} was ignored: it is a parameter of {self._other}, not of {self.operation}"
             return Warning(name, "unsupported_parameter", text)
         return unknown(name)
 
