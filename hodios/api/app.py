@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import NamedTuple, NoReturn
 
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -21,6 +22,7 @@ from hodios.accounts.accounts import Accounts
 from hodios.accounts.office import Office
 from hodios.accounts.registry import Registry
 from hodios.api.account_admin import AccountAdmin, model_ids
+from hodios.api.account_metrics import AccountCollector
 from hodios.api.admin import Admin
 from hodios.api.auth import Doorkeeper
 from hodios.api.catalog import Catalog
@@ -193,7 +195,10 @@ def _parts(
         records.append(request_log.record)
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
     gateway = Gateway(providers, router)
-    metrics = Metrics(gateway.health, RouterCollector(history, router.tracks))
+    collectors: list[Collector] = [RouterCollector(history, router.tracks)]
+    if accounts is not None:
+        collectors.append(AccountCollector(accounts.figures))
+    metrics = Metrics(gateway.health, *collectors)
     return _Parts(
         gateway=gateway,
         history=history,
@@ -225,7 +230,8 @@ def _handlers(
     )
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
-    health = Health(gateway, store, parts.status, monotonic=monotonic)
+    figures = parts.accounts.figures if parts.accounts else None
+    health = Health(gateway, store, parts.status, figures, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
     document = openapi_document(config.max_choices)

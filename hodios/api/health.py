@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hodios import __version__
+from hodios.api.account_metrics import FiguresOf, account_fields
 from hodios.api.exchange import Exchange
 from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
@@ -16,11 +17,18 @@ class Health:
     """The handlers of the probes. Ready is whoever has a model that is."""
 
     def __init__(
-        self, gateway: Gateway, store: CatalogStore, status: StatusPage, *, monotonic: Callable[[], float]
+        self,
+        gateway: Gateway,
+        store: CatalogStore,
+        status: StatusPage,
+        figures: FiguresOf | None = None,
+        *,
+        monotonic: Callable[[], float],
     ) -> None:
         self._gateway = gateway
         self._store = store
         self._status = status
+        self._figures = figures
         self._monotonic = monotonic
         self._since = monotonic()
 
@@ -49,7 +57,7 @@ class Health:
             for provider, health in self._gateway.health()
         ]
         is_ready = self._is_ready()
-        report = {
+        report: dict[str, Any] = {
             "status": "ready" if is_ready else "not_ready",
             "version": __version__,
             "uptime_s": round(self._monotonic() - self._since, 3),
@@ -57,4 +65,6 @@ class Health:
             "service": self._status.summary(),
             "models": models,
         }
+        if self._figures is not None:
+            report["accounts"] = account_fields(self._figures())
         await exchange.answer_json(report, status=200 if is_ready else 503)

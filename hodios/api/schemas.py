@@ -316,7 +316,9 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
                 }
             ),
             "models": _list(_OBJECT),
-        }
+            "accounts": _OBJECT,
+        },
+        optional=("accounts",),
     ),
     "Document": _OBJECT,
 }
