@@ -27,6 +27,10 @@ COMMANDS = (
     ("db", "upgrade"),
     ("db", "current"),
     ("db", "check"),
+    ("keys",),
+    *(("keys", name) for name in ("create", "list", "show", "edit", "rotate", "disable", "enable", "delete")),
+    ("projects",),
+    *(("projects", name) for name in ("create", "list", "show", "edit", "disable", "enable", "delete")),
 )
 PACKAGE = DOCS.parent / "hodios"
 BEGIN, END = "<!-- written by `make docs` -->", "<!-- end -->"

@@ -217,7 +217,9 @@ def _store() -> Iterator[None]:
 
 
 def _no_such(kind: str, id: str) -> NotFound:
-    return NotFound(f"there is no {kind} {id[:200]!r}; GET /admin/v1/{kind}s lists all")
+    return NotFound(
+        f"there is no {kind} with the id {id[:200]!r}; GET /admin/v1/{kind}s and hodios {kind}s list name all"
+    )
 
 
 def _no_such_project(record: KeyRecord) -> InvalidRequest:

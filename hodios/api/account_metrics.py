@@ -1,4 +1,4 @@
-"""What accounts hold and owe, in Prometheus' text format and for `GET health`. No labels: keys are nobody's business."""
+"""What accounts hold and owe, as metrics and as a part of `GET health`. No labels: keys are nobody's business."""
 
 from __future__ import annotations
 

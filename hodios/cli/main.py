@@ -13,7 +13,9 @@ from hodios.cli.chat import chat
 from hodios.cli.console import stderr
 from hodios.cli.db import db
 from hodios.cli.doctor import doctor
+from hodios.cli.keys import keys
 from hodios.cli.models import models
+from hodios.cli.projects import projects
 from hodios.cli.pull import pull
 from hodios.cli.serve import serve
 from hodios.cli.sync import sync
@@ -37,6 +39,8 @@ app.command()(sync)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
+app.add_typer(keys, name="keys")
+app.add_typer(projects, name="projects")
 
 
 def _show_version(asked: bool) -> None:
