@@ -40,6 +40,7 @@ from hodios.api.routes import ROUTES, RouteName
 from hodios.api.statistics import Figures
 from hodios.api.status import StatusPage
 from hodios.api.tokens import Tokenization
+from hodios.api.usage import UsageReports
 from hodios.config import Config
 from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound, Overloaded
 from hodios.gateway import Gateway
@@ -54,6 +55,7 @@ from hodios.router.probes import Prober
 from hodios.router.router import Router, told
 from hodios.router.server_loads import ServerLoads
 from hodios.router_settings import RouterSettings
+from hodios.store.reports import Reports
 
 EXCHANGE = "hodios.exchange"
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -169,6 +171,7 @@ class _Parts(NamedTuple):
     status: StatusPage
     accounts: Accounts | None
     registry: Registry | None
+    usage: UsageReports
     request_log: RequestLog | None
 
 
@@ -184,7 +187,8 @@ def _parts(
     settings = config.router or RouterSettings()
     accounts = office.accounts if office else None
     history = History(clock=clock)
-    generations = Generations(settings.kept_generations, clock=clock)
+    log = Reports(office.database) if office else None
+    generations = Generations(settings.kept_generations, clock=clock, log=log)
     records = [history.record, generations.record]
 
     def lost() -> None:
@@ -211,6 +215,7 @@ def _parts(
         generations=generations,
         status=StatusPage(gateway, router, history),
         accounts=accounts,
+        usage=UsageReports(office.database if office else None, clock=clock),
         registry=Registry(office.database, office.secret, clock_s=clock) if office else None,
         request_log=request_log,
     )
@@ -258,6 +263,7 @@ def _handlers(
         "standings": admin.standings,
         "prices": admin.prices,
         **account_admin.handlers(),
+        **parts.usage.handlers(),
     }
 
 

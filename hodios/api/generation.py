@@ -1,4 +1,5 @@
-"""`GET generation?id=`: past requests, each with what it cost and how it found its answer. Keeps the newest in memory.
+"""`GET generation?id=`: past requests, each with what it cost and how it found its answer. Keeps the newest in memory,
+and finds older ones in the log.
 
 A request is shown to whoever made it, and to the operator; to anybody else it does not exist.
 """
@@ -7,17 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from hodios.api.auth import ADMIN
-from hodios.api.exchange import Exchange, error_fields
+from hodios.api.exchange import CLIENT_GONE, Exchange, error_fields
 from hodios.api.explanation import cost_number, milliseconds, route_of
+from hodios.api.request_log import KeptRoute
+from hodios.api.usage_entries import from_store, timestamp
 from hodios.errors import HodiosError, MissingParameter, NotFound
 from hodios.events import Usage
 from hodios.money import cost_of
+from hodios.store.records import LoggedRequest
+from hodios.store.reports import Reports
 from hodios.types import FinishReason, Request, Route
 
 
@@ -40,10 +45,12 @@ class Generated(Struct, kw_only=True):
 
 
 class Generations:
-    """The newest `most_kept` requests that somebody was asked for, and their route. `clock` gives Unix seconds."""
+    """The newest `most_kept` requests that somebody was asked for, and their route. `clock` gives Unix seconds; without
+    a `log` nobody knows of older ones."""
 
-    def __init__(self, most_kept: int, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, most_kept: int, *, clock: Callable[[], float] = time.time, log: Reports | None = None) -> None:
         self._most_kept = most_kept
+        self._log = log
         self._clock = clock
         self._all: dict[str, Generated] = {}
         self._by_request_id: dict[tuple[str, str], str] = {}
@@ -89,17 +96,19 @@ class Generations:
         self._by_request_id[generated.caller, generated.request_id] = generated.id
 
     async def one(self, exchange: Exchange) -> None:
-        """The handler. Raises NotFound."""
+        """The handler. Raises NotFound, and Overloaded where the log cannot be read."""
         name = exchange.query("id")
         if not name:
             raise MissingParameter("id: is missing; accepted: the id of an answer, or its x-request-id", param="id")
         answer_id = self._by_request_id.get((exchange.caller, name), name)
         generated = self._all.get(answer_id)
-        if generated is None or exchange.caller not in (generated.caller, ADMIN):
-            raise NotFound(
-                f"id: {name[:100]!r} is none of the last {self._most_kept} requests made with this key", param="id"
-            )
-        await exchange.answer_json({"data": _fields(generated)})
+        if generated is not None and exchange.caller in (generated.caller, ADMIN):
+            await exchange.answer_json({"data": _fields(generated)})
+            return
+        logged = None if self._log is None or "\0" in name else await from_store(self._log.request(name))
+        if logged is None or exchange.caller not in (logged.key_id, ADMIN):
+            raise NotFound(f"id: {name[:100]!r} is no request that was made with this key", param="id")
+        await exchange.answer_json({"data": _fields_logged(logged)})
 
 
 def _fields(generated: Generated) -> dict[str, Any]:
@@ -117,7 +126,7 @@ def _fields(generated: Generated) -> dict[str, Any]:
         "model": last.model if last else generated.wanted,
         "requested_model": generated.wanted,
         "provider_name": last.provider if last else None,
-        "created_at": datetime.fromtimestamp(generated.created_s, UTC).isoformat(timespec="milliseconds"),
+        "created_at": timestamp(generated.created_s),
         "streamed": generated.is_streamed,
         "cancelled": usage is None and generated.error is None,
         "finish_reason": generated.finish_reasons[0] if generated.finish_reasons else None,
@@ -136,4 +145,37 @@ def _fields(generated: Generated) -> dict[str, Any]:
         "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
         "queue_time": milliseconds(usage.queue_s) if usage else None,
         "route": route_of(route),
+    }
+
+
+def _fields_logged(logged: LoggedRequest) -> dict[str, Any]:
+    """As `_fields`, as far as the log has it."""
+    kept = msgspec.json.decode(logged.route, type=KeptRoute)
+    cost = cost_number(logged.cost)
+    latency_ms, first_ms = milliseconds(logged.latency_s), milliseconds(logged.first_token_s)
+    return {
+        "id": logged.request_id,
+        "request_id": kept.request_id,
+        "model": logged.model or logged.wanted_model,
+        "requested_model": logged.wanted_model,
+        "provider_name": logged.provider,
+        "created_at": timestamp(logged.at_s),
+        "streamed": logged.is_streamed,
+        "cancelled": logged.status == CLIENT_GONE,
+        "finish_reason": logged.finish_reason,
+        "finish_reasons": list(kept.finish_reasons),
+        "error": {"code": logged.error_code} if logged.error_code else None,
+        "tokens_prompt": logged.prompt_tokens,
+        "tokens_completion": logged.completion_tokens,
+        "native_tokens_prompt": logged.prompt_tokens,
+        "native_tokens_completion": logged.completion_tokens,
+        "native_tokens_reasoning": kept.reasoning_tokens,
+        "native_tokens_cached": logged.cached_tokens,
+        "total_cost": cost,
+        "usage": cost,
+        "latency": latency_ms,
+        "time_to_first_token": first_ms,
+        "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
+        "queue_time": kept.queue_ms,
+        "route": {"policy": kept.policy, "candidates": kept.candidates, "attempts": kept.attempts},
     }

@@ -17,11 +17,14 @@ from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
 from hodios.api.routes import PREFIXES, ROUTES, RouteInfo
 from hodios.api.schemas import ANSWER_SCHEMAS
 from hodios.api.tokens import DETOKENIZE, TOKENIZE
+from hodios.api.usage import ACTIVITY_FILTERS, QUERY_FILTERS
+from hodios.api.usage_entries import usage_schemas
 
 Schema = dict[str, Any]
 GENERATES = (CHAT, COMPLETIONS)
 ADMINISTERS = frozenset(info.name for info in ROUTES if info.path.startswith("/admin/"))
 ACCOUNTS = frozenset(info.name for info in ROUTES if info.path.startswith(("/admin/v1/keys", "/admin/v1/projects")))
+USES = ("key", "credits", "queries", "activity")
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 500),
     "body": (400, 413),
@@ -55,7 +58,7 @@ def openapi_document(max_choices: int) -> Schema:
 
 
 def _admin_schemas() -> dict[str, Schema]:
-    return {**admin_schemas(), **request_schemas(), **account_schemas()}
+    return {**admin_schemas(), **request_schemas(), **account_schemas(), **usage_schemas()}
 
 
 def _ref(name: str) -> Schema:
@@ -95,6 +98,8 @@ _QUERIES = {
     "tokenizer_info": ("model",),
     "list_keys": KEY_FILTERS,
     "list_projects": PAGING,
+    "queries": QUERY_FILTERS,
+    "activity": ACTIVITY_FILTERS,
 }
 _BODIES = {
     "chat/completions": "ChatRequest",
@@ -141,6 +146,10 @@ _SUCCESSES = {
     "show_project": "ProjectDetails",
     "change_project": "ProjectDetails",
     "delete_project": "Deleted",
+    "key": "KeyAnswer",
+    "credits": "CreditsAnswer",
+    "queries": "QueryPage",
+    "activity": "ActivityList",
 }
 
 
@@ -168,6 +177,10 @@ def _responses(info: RouteInfo) -> Schema:
         statuses += ERRORS["model"]
     if info.name in ("tokenize", "detokenize", "tokenizer_info"):
         statuses += [501]
+    if info.name in USES:
+        statuses += [501, 503]
+    if info.name == "generation":
+        statuses += [503]
     if info.name in GENERATES:
         statuses += ERRORS["provider"]
     responses.update({str(status): _error("error") for status in statuses})

@@ -4,7 +4,7 @@ reads all attempts or all requests."""
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from hodios.store import sums
 from hodios.store.database import Database
 from hodios.store.records import LoggedRequest, SettledAttempt
-from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, attempts, hourly, hourly_users, requests
+from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, attempts, hourly, hourly_users, keys, requests
 
 Dimension = Literal["hour", "day", "key_id", "project_id", "model", "provider", "user"]
 MOST_GROUPS = 10_000
@@ -70,6 +70,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     model: str | None = None
     provider: str | None = None
     user: str | None = None
+    status: int | None = None
     error_code: str | None = None
     has_failed: bool = False
     """Those with any error code."""
@@ -110,10 +111,10 @@ class Reports:
 
         return await self._database.read(work)
 
-    async def page(self, wanted: Wanted, *, behind: Place | None = None, most: int = 100) -> Page:
-        """`most` requests, no more than MOST_IN_PAGE."""
+    async def page(self, wanted: Wanted, *, behind: Place | None = None, num_skipped: int = 0, most: int = 100) -> Page:
+        """`most` requests, no more than MOST_IN_PAGE. What is skipped is read all the same."""
         most = min(most, MOST_IN_PAGE)
-        query = log_query(wanted, behind=behind, most=most + 1)
+        query = log_query(wanted, behind=behind, most=most + 1).offset(num_skipped)
 
         async def work(connection: AsyncConnection) -> list[LoggedRequest]:
             return [LoggedRequest(**row) for row in (await connection.execute(query)).mappings()]
@@ -134,6 +135,15 @@ class Reports:
 
         return await self._database.read(work)
 
+    async def names_of_keys(self, ids: Iterable[str]) -> dict[str, str]:
+        """By their ids. Keys that are gone have none."""
+        query = select(keys.c.id, keys.c.name).where(keys.c.id.in_(sorted(set(ids))))
+
+        async def work(connection: AsyncConnection) -> dict[str, str]:
+            return {row.id: row.name for row in await connection.execute(query)}
+
+        return await self._database.read(work)
+
     async def attempts_of(self, request_id: str) -> list[SettledAttempt]:
         """In their order. In which accounts they counted is not kept."""
         query = select(attempts).where(attempts.c.request_id == request_id).order_by(attempts.c.number)
@@ -151,7 +161,7 @@ class Reports:
                 return
 
     async def all_attempts(self, wanted: Wanted) -> AsyncIterator[SettledAttempt]:
-        """As `all_requests`; attempts have no error codes. In which accounts they counted is not kept."""
+        """As `all_requests`; attempts have no status and no error codes. In which accounts they counted is not kept."""
         place: tuple[float, str, int] | None = None
         while True:
             page = await self._attempts(attempts_query(wanted, behind=place, most=MOST_IN_PAGE))
@@ -190,6 +200,8 @@ def spend_query(
 def log_query(wanted: Wanted, *, behind: Place | None = None, most: int) -> Select[Any]:
     """As `Reports.page`, without the bound."""
     query = select(requests).where(*_conditions(requests.c, wanted))
+    if wanted.status is not None:
+        query = query.where(requests.c.status == wanted.status)
     if wanted.error_code is not None:
         query = query.where(requests.c.error_code == wanted.error_code)
     if wanted.has_failed:
