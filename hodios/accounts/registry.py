@@ -6,6 +6,7 @@ What goes wrong is told in words for whoever asked. The text of a key leaves her
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -27,6 +28,8 @@ from hodios.store.versioned import Versioned
 MOST_IN_PAGE = 500
 _MOST_TRIES = 8
 """Of a change that meets others who change the same record."""
+ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""No record has another one, and not every database can be asked for what is none."""
 R = TypeVar("R", KeyRecord, ProjectRecord)
 
 
@@ -134,23 +137,16 @@ class Registry:
 
     async def delete_key(self, id: str) -> None:
         """What was spent with it stays in the ledger. Raises NotFound."""
-        with _store():
-            try:
-                await self._keys.delete(id)
-            except NotStored:
-                raise _no_such("key", id) from None
+        await _deleted(self._keys, "key", id)
 
     async def delete_project(self, id: str) -> None:
         """Raises NotFound, and Conflict where it still has keys."""
-        with _store():
-            try:
-                await self._projects.delete(id)
-            except NotStored:
-                raise _no_such("project", id) from None
-            except AlreadyStored:
-                raise Conflict(
-                    f"the project {id} still has keys: delete them, or give them another project, before it"
-                ) from None
+        try:
+            await _deleted(self._projects, "project", id)
+        except AlreadyStored:
+            raise Conflict(
+                f"the project {id} still has keys: delete them, or give them another project, before it"
+            ) from None
 
     async def spending(self, records: Iterable[R]) -> dict[str, dict[str, Spending]]:
         """By id, then by the name of the budget: what was spent in the periods that are now."""
@@ -186,10 +182,20 @@ def _spending(
 
 async def _got(shelf: Versioned[R], kind: str, id: str) -> R:
     with _store():
-        record = await shelf.get(id)
+        record = await shelf.get(id) if ID.fullmatch(id) else None
     if record is None:
         raise _no_such(kind, id)
     return record
+
+
+async def _deleted(shelf: Versioned[R], kind: str, id: str) -> None:
+    if not ID.fullmatch(id):
+        raise _no_such(kind, id)
+    with _store():
+        try:
+            await shelf.delete(id)
+        except NotStored:
+            raise _no_such(kind, id) from None
 
 
 async def _changed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from hodios.accounts.registry import MOST_IN_PAGE, Registry
+from hodios.accounts.registry import ID, MOST_IN_PAGE, Registry
 from hodios.api.account_answers import (
     Deleted,
     KeyDetails,
@@ -21,7 +21,7 @@ from hodios.api.admin import DEFAULT_LIMIT, limit_in, require_admin
 from hodios.api.exchange import Exchange
 from hodios.api.routes import RouteName
 from hodios.api.wire import decode_object
-from hodios.errors import NotAvailable
+from hodios.errors import InvalidRequest, NotAvailable
 from hodios.gateway import Gateway
 from hodios.providers.catalog_store import CatalogStore
 from hodios.store.records import KeyRecord, ProjectRecord
@@ -56,7 +56,7 @@ class AccountAdmin:
 
     async def list_keys(self, exchange: Exchange) -> None:
         registry, (after, limit) = self._admitted(exchange), _paging(exchange)
-        project = exchange.query("project") or None
+        project = _id_in(exchange, "project") or None
         records, has_more = _page(await registry.keys(after=after, most=limit + 1, project=project), limit)
         spending = await registry.spending(records)
         data = [key_details(record, spending[record.id]) for record in records]
@@ -158,9 +158,17 @@ def _id(exchange: Exchange) -> str:
     return id
 
 
+def _id_in(exchange: Exchange, name: str) -> str:
+    """Of the query; "" where there is none. Raises InvalidRequest."""
+    id = exchange.query(name) or ""
+    if id and not ID.fullmatch(id):
+        raise InvalidRequest(f"{name}: {id[:60]!r} is not an id; accepted: letters, digits, - and _", param=name)
+    return id
+
+
 def _paging(exchange: Exchange) -> tuple[str, int]:
-    after, limit = (exchange.query(name) for name in PAGING)
-    return after or "", limit_in(limit, MOST_IN_PAGE) if limit else DEFAULT_LIMIT
+    after, limit = _id_in(exchange, "after"), exchange.query("limit")
+    return after, limit_in(limit, MOST_IN_PAGE) if limit else DEFAULT_LIMIT
 
 
 def _page(records: Sequence[R], limit: int) -> tuple[Sequence[R], bool]:

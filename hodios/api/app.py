@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hodios.accounts.accounts import Accounts
@@ -146,7 +146,9 @@ async def _refuse(request: Request, error: Exception) -> NoReturn:
     exchange: Exchange = request.scope[EXCHANGE]
     method, path = request.scope["method"], request.scope["path"][:200]
     if error.status_code == MethodNotAllowed.status:
-        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        # Several routes may have the path, each with methods of its own.
+        routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods}))
         exchange.out_headers.append((b"allow", allowed.encode()))
         raise MethodNotAllowed(f"{method} is not possible on {path}; accepted: {allowed}")
     raise NotFound(f"there is no route {method} {path}; GET /openapi.json lists all routes")

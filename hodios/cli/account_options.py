@@ -37,6 +37,7 @@ def with_fields(
         @functools.wraps(function)
         def command(**given: Any) -> None:
             set_here = {option.name: given.pop(option.name) for option in options}
+            _check_texts(set_here)
             function(values=_values(fields, set_here), **given)
 
         own = inspect.signature(function, eval_str=True).parameters.values()
@@ -106,6 +107,15 @@ def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, 
         else:
             values[name] = None
     return {**values, "budget": budget} if budget else values
+
+
+def _check_texts(given: Mapping[str, Any]) -> None:
+    """What a shell hands over may be no UTF-8, and could not even be shown."""
+    for name, value in given.items():
+        try:
+            "".join(value if isinstance(value, list) else [str(value)]).encode()
+        except UnicodeEncodeError:
+            raise SetupError(f"--{name.replace('_', '-')}: is not UTF-8.") from None
 
 
 def _labels(texts: list[str]) -> dict[str, str]:

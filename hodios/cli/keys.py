@@ -129,14 +129,17 @@ def _parse(values: dict[str, Any]) -> dict[str, Any]:
     parsed = parse(KEY_FIELDS, values)
     if not values.get("models"):
         return parsed
-    # Imported here because the catalog is not read for other keys.
+    # Imported here because neither is read for other keys.
     from hodios.providers.catalog_store import CatalogStore
+    from hodios.providers.installed import installed
 
-    catalog = CatalogStore(load()).current
+    config = load()
+    catalog = CatalogStore(config).current
+    here = {name.casefold(): model.id for model in installed(config.home) for name in (*model.aliases, model.id)}
 
     def model_id(name: str) -> str:
         row = catalog.find(name)
-        return row.id if row else name
+        return here.get(name.casefold()) or (row.id if row else name)
 
     return with_model_ids(parsed, model_id)
 

@@ -262,6 +262,25 @@ async def test_lists_come_in_pages(admin: Any) -> None:
         assert (await admin("GET", "/admin/v1/keys", query=f"limit={limit}")).error["param"] == "limit"
 
 
+async def test_what_is_no_id_is_nobodys(admin: Any) -> None:
+    for id in ("a\0", "a/b", "ä", "x" * 300, "a' OR 1=1"):
+        for method in ("GET", "PATCH", "DELETE"):
+            assert (await admin(method, f"/admin/v1/keys/{id}")).status == 404
+            assert (await admin(method, f"/admin/v1/projects/{id}")).status == 404
+    for query, param in (("after=a%00", "after"), ("project=%C3%A4", "project")):
+        answer = await admin("GET", "/admin/v1/keys", query=query)
+        assert (answer.status, answer.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("keys", "GET, HEAD, POST"), ("keys/x", "DELETE, GET, HEAD, PATCH"), ("keys/x/rotate", None)]
+)
+async def test_other_methods_are_told_all_those_there_are(admin: Any, path: str, allowed: str | None) -> None:
+    answer = await admin("PUT", f"/admin/v1/{path}")
+    assert answer.status == 405
+    assert allowed is None or answer.headers["allow"] == allowed
+
+
 async def test_without_the_store_it_is_tried_again_later(admin: Any, office: Office, monkeypatch: Any) -> None:
     async def fail(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("gone")

@@ -119,6 +119,8 @@ def test_projects_live_as_long_as_they_have_keys(cli: Cli) -> None:
         (("keys", "edit", "k", "--unset", "naem"), "did you mean name?"),
         (("keys", "edit", "k", "--unset", "budget.dayly"), "did you mean budget.daily?"),
         (("keys", "edit", "k", "--unset", "name", "--name", "x"), "--unset name: it is set as well"),
+        (("keys", "create", "--on-store-error", "\udcff"), "--on-store-error: is not UTF-8"),
+        (("keys", "show", "\udcff"), "there is no key with the id"),
         (("keys", "show", "k"), "there is no key with the id 'k'"),
         (("keys", "rotate", "k"), "there is no key with the id 'k'"),
         (("projects", "enable", "p"), "there is no project with the id 'p'"),
