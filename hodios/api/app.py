@@ -34,6 +34,7 @@ from hodios.api.health import Health
 from hodios.api.metrics import Metrics
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
+from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
 from hodios.api.routes import ROUTES, RouteName
@@ -174,6 +175,7 @@ class _Parts(NamedTuple):
     accounts: Accounts | None
     registry: Registry | None
     usage: UsageReports
+    recommendations: Recommendations
     request_log: RequestLog | None
 
 
@@ -189,7 +191,9 @@ def _parts(
     settings = config.router or RouterSettings()
     accounts = office.accounts if office else None
     history = History(clock=clock)
-    log = Reports(office.database) if office else None
+    database = office.database if office else None
+    registry = Registry(office.database, office.secret, clock_s=clock) if office else None
+    log = Reports(database) if database else None
     generations = Generations(settings.kept_generations, clock=clock, log=log)
     records = [history.record, generations.record]
 
@@ -217,8 +221,9 @@ def _parts(
         generations=generations,
         status=StatusPage(gateway, router, history),
         accounts=accounts,
-        usage=UsageReports(office.database if office else None, clock=clock),
-        registry=Registry(office.database, office.secret, clock_s=clock) if office else None,
+        usage=UsageReports(database, clock=clock),
+        recommendations=Recommendations(gateway, database, registry, clock=clock),
+        registry=registry,
         request_log=request_log,
     )
 
@@ -266,6 +271,7 @@ def _handlers(
         "prices": admin.prices,
         **account_admin.handlers(),
         **parts.usage.handlers(),
+        **parts.recommendations.handlers(),
     }
 
 

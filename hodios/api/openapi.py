@@ -14,6 +14,8 @@ from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
 from hodios.api.checks import Kind
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
+from hodios.api.recommendations import FILTERS as RECOMMENDATION_FILTERS
+from hodios.api.recommendations import recommendation_schemas
 from hodios.api.routes import PREFIXES, ROUTES, RouteInfo
 from hodios.api.schemas import ANSWER_SCHEMAS
 from hodios.api.tokens import DETOKENIZE, TOKENIZE
@@ -24,7 +26,7 @@ Schema = dict[str, Any]
 GENERATES = (CHAT, COMPLETIONS)
 ADMINISTERS = frozenset(info.name for info in ROUTES if info.path.startswith("/admin/"))
 ACCOUNTS = frozenset(info.name for info in ROUTES if info.path.startswith(("/admin/v1/keys", "/admin/v1/projects")))
-USES = ("key", "credits", "queries", "activity")
+USES = ("key", "credits", "queries", "activity", "recommendations")
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 500),
     "body": (400, 413),
@@ -58,7 +60,7 @@ def openapi_document(max_choices: int) -> Schema:
 
 
 def _admin_schemas() -> dict[str, Schema]:
-    return {**admin_schemas(), **request_schemas(), **account_schemas(), **usage_schemas()}
+    return {**admin_schemas(), **request_schemas(), **account_schemas(), **usage_schemas(), **recommendation_schemas()}
 
 
 def _ref(name: str) -> Schema:
@@ -100,6 +102,7 @@ _QUERIES = {
     "list_projects": PAGING,
     "queries": QUERY_FILTERS,
     "activity": ACTIVITY_FILTERS,
+    "recommendations": RECOMMENDATION_FILTERS,
 }
 _BODIES = {
     "chat/completions": "ChatRequest",
@@ -150,6 +153,7 @@ _SUCCESSES = {
     "credits": "CreditsAnswer",
     "queries": "QueryPage",
     "activity": "ActivityList",
+    "recommendations": "AdviceList",
 }
 
 

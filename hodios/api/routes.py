@@ -17,6 +17,7 @@ RouteName = Literal[
     "credits",
     "queries",
     "activity",
+    "recommendations",
     "embeddings",
     "moderations",
     "tokenize",
@@ -90,6 +91,9 @@ ROUTES: tuple[RouteInfo, ...] = (
         access="admin",
     ),
     RouteInfo("prices", "GET", "/admin/v1/prices", "The history of prices, newest first.", access="admin"),
+    RouteInfo(
+        "recommendations", "GET", "/admin/v1/recommendations", "What would cost less, or be faster.", access="admin"
+    ),
     RouteInfo("list_keys", "GET", "/admin/v1/keys", "All keys, oldest first, a page at a time.", access="admin"),
     RouteInfo("create_key", "POST", "/admin/v1/keys", "A new key, shown this once.", access="admin"),
     RouteInfo("rotate_key", "POST", "/admin/v1/keys/{id}/rotate", "The same key with a new text.", access="admin"),

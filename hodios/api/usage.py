@@ -134,8 +134,8 @@ def _filters(exchange: Exchange) -> _Filters:
         model=_text(exchange, "model"),
         provider=_text(exchange, "provider"),
         user=_text(exchange, "user"),
-        since_s=_moment(exchange, "from", is_end=False),
-        until_s=_moment(exchange, "to", is_end=True),
+        since_s=moment_in(exchange, "from", is_end=False),
+        until_s=moment_in(exchange, "to", is_end=True),
     )
 
 
@@ -147,7 +147,8 @@ def _text(exchange: Exchange, name: str) -> str | None:
     return text or None
 
 
-def _moment(exchange: Exchange, name: str, *, is_end: bool) -> float | None:
+def moment_in(exchange: Exchange, name: str, *, is_end: bool) -> float | None:
+    """Unix seconds; None where the client does not say. Raises InvalidRequest."""
     text = _text(exchange, name)
     if not text:
         return None

@@ -8,7 +8,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from bureau import Bureau, Scripted, bureau
+from bureau import CARD, Bureau, Scripted, bureau
+from msgspec import structs
 from store_entries import NOON_S, attempt, request
 
 from hodios.api.app import create_app
@@ -18,6 +19,7 @@ from hodios.config import Config
 from hodios.events import Finish, Started, Stopped, Text, Usage
 from hodios.store.ledger import Ledger
 from hodios.store.records import AccountId, Budgets, Limits, ProjectRecord
+from hodios.types import Price
 
 DOLLAR = 10**9
 DOCUMENT = openapi_document(8)
@@ -228,12 +230,31 @@ async def test_bad_parameters_are_named(call: Any, path: str, query: str, param:
         assert "accepted" in answer.error["message"] or "not known by" in answer.error["message"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "/admin/v1/recommendations"])
 async def test_without_a_store_there_is_nothing_to_show(
     config: Config, caller_of: Callable[..., Any], path: str
 ) -> None:
     answer = await caller_of(create_app(config, []))("GET", path)
     assert (answer.status, answer.error["code"]) == (501, "not_available")
+
+
+async def test_recommendations_compare_those_who_are_asked(config: Config, caller_of: Callable[..., Any]) -> None:
+    cheap = structs.replace(CARD, price=Price(prompt=1, completion=1))
+    async with bureau(config, [Scripted(SCRIPT, "v1"), Scripted(SCRIPT, "v2", cheap)]) as desk:
+        call = caller_of(desk.app)
+        spent = attempt("r1", 1, accounts=(AccountId("key", "k1", "total"),), model="maker/model", cost=DOLLAR)
+        await Ledger(desk.database).settle("p", [spent])
+        own_key = await desk.key("k1", name="mine", budgets=Budgets(total=DOLLAR))
+        cheaper, spent_up = (
+            await shown(call, "/admin/v1/recommendations", **{"from": "2026-11-01", "to": "2026-11-30"})
+        )["data"]
+        assert (cheaper["kind"], cheaper["provider"], cheaper["instead"]) == ("cheaper_provider", "v1", "v2")
+        assert cheaper["saving"] == 1
+        assert (spent_up["kind"], spent_up["key_id"], spent_up["spent_share"]) == ("budget_nearly_spent", "k1", 1)
+        answer = await call("GET", "/admin/v1/recommendations", query="to=never")
+        assert (answer.status, answer.error["param"]) == (400, "to")
+        call.key = own_key
+        assert (await call("GET", "/admin/v1/recommendations")).status == 403
 
 
 @pytest.mark.parametrize("prefix", ["/v3/openai", "/v1/openai", ""])
