@@ -148,8 +148,8 @@ _KEY_FIELDS = (
     Field("queue", BOOLEAN, "Wait where a limit is reached, instead of being refused.", "is_queueing"),
     Field("default_max_tokens", integer(1, 1_000_000), "max_tokens of requests that name none.", "default_max_tokens"),
     Field("expires_at", TIME, "When it ends to be good.", "expires_at_s"),
-    Field("content_filter", one_of("details"), "As requests that name none have it.", "content_filter"),
-    Field("store_content", BOOLEAN, "Keep what is asked and answered.", "stores_content"),
+    Field("content_filter", one_of("details"), "Kept, and not applied to requests yet.", "content_filter"),
+    Field("store_content", BOOLEAN, "Kept; what is asked and answered is not stored yet.", "stores_content"),
     Field(
         "on_store_error",
         one_of("open", "closed"),
