@@ -20,6 +20,7 @@ COMMANDS = (
     ("models",),
     ("pull",),
     ("sync",),
+    ("usage",),
     ("doctor",),
     ("bench",),
     ("bench", "engine"),

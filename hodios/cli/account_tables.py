@@ -19,6 +19,7 @@ from hodios.store_settings import default_url
 if TYPE_CHECKING:
     from hodios.accounts.registry import Registry
     from hodios.api.account_answers import KeyDetails, ProjectDetails
+    from hodios.store.database import Database
 
     Details = KeyDetails | ProjectDetails
 
@@ -30,6 +31,11 @@ _PERIODS = {"total": "ever", "daily": "a day", "weekly": "a week", "monthly": "a
 
 def run(work: Callable[[Registry], Awaitable[T]]) -> T:
     """With the store that the settings name. Raises SetupError where it cannot be used."""
+    return run_on_store(lambda registry, _: work(registry))
+
+
+def run_on_store(work: Callable[[Registry, Database], Awaitable[T]]) -> T:
+    """As `run`."""
     # Imported here because the database would slow down every other command.
     from hodios.accounts.office import obtain_secret, ready_tables
     from hodios.accounts.registry import Registry
@@ -43,7 +49,7 @@ def run(work: Callable[[Registry], Awaitable[T]]) -> T:
         database = Database.open(url)
         try:
             await ready_tables(database, url)
-            return await work(Registry(database, secret))
+            return await work(Registry(database, secret), database)
         finally:
             await database.close()
 
