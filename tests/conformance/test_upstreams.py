@@ -100,7 +100,7 @@ def test_what_it_lists_is_served(name: str, upstreams: Upstreams) -> None:
     status, report = upstreams.server.get(f"/v1/models/{MODEL}")
     assert status == 200
     assert set(report["providers"]) == set(upstreams.by_name)
-    (offer,) = (offer for offer in report["offers"] if offer["provider_name"] == name)
+    (offer,) = (offer for offer in report["offers"] if offer["provider"] == name)
     assert offer["context_length"] == CONTEXT
     assert ("logprobs" in offer["supported_parameters"]) is ("logprobs" in upstreams.by_name[name].features)
 
