@@ -199,4 +199,4 @@ def _check(admitted: Admitted, digest: bytes, now_s: float) -> None:
 
 
 def _rejected(why: str) -> AuthenticationError:
-    return AuthenticationError(f"The API key {why}.")
+    return AuthenticationError(f"the API key {why}; send a valid one as the header `Authorization: Bearer <key>`")
