@@ -14,7 +14,7 @@ def route_of(route: Route) -> dict[str, Any]:
     return {
         "policy": route.policy,
         "candidates": [_candidate(candidate) for candidate in route.candidates],
-        "attempts": [_attempt(attempt) for attempt in route.attempts],
+        "attempts": [attempt_of(attempt) for attempt in route.attempts],
     }
 
 
@@ -36,7 +36,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def attempt_of(attempt: Attempt) -> dict[str, Any]:
+    """Times as in `route_of`."""
     return {
         "provider": attempt.provider,
         "model": attempt.model,

@@ -177,5 +177,9 @@ def _fields_logged(logged: LoggedRequest) -> dict[str, Any]:
         "time_to_first_token": first_ms,
         "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
         "queue_time": kept.queue_ms,
-        "route": {"policy": kept.policy, "candidates": kept.candidates, "attempts": kept.attempts},
+        "route": {
+            "policy": kept.policy,
+            "candidates": [{**msgspec.structs.asdict(each), "pricing": {}} for each in kept.candidates],
+            "attempts": kept.attempts,
+        },
     }

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from hodios.accounts.accounts import Accounts
 from hodios.api.exchange import Exchange
-from hodios.api.explanation import milliseconds, route_of
+from hodios.api.explanation import attempt_of, milliseconds
 from hodios.errors import HodiosError, Overloaded
 from hodios.events import Usage
 from hodios.money import cost_of
@@ -54,6 +54,12 @@ class Told(Struct, frozen=True):
         )
 
 
+class KeptCandidate(Struct, frozen=True, omit_defaults=True):
+    provider: str
+    model: str
+    excluded: str | None = None
+
+
 class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     """The column `route`: what `GET generation` shows of an older request beside the other columns. Errors of attempts
     may repeat what a client wrote, so they are not kept, and neither are prices of those who were not asked."""
@@ -64,7 +70,7 @@ class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     reasoning_tokens: int | None = None
     queue_ms: int | None = None
     policy: str = ""
-    candidates: list[dict[str, Any]] = []
+    candidates: list[KeptCandidate] = []
     attempts: list[dict[str, Any]] = []
 
 
@@ -135,13 +141,13 @@ def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
     kept = KeptRoute(request_id=exchange.request_id, finish_reasons=exchange.finish_reasons)
     if told is None:
         return kept
-    route = route_of(told.route)
-    usage = told.usage
-    return structs.replace(
-        kept,
-        reasoning_tokens=usage.reasoning_tokens if usage else None,
-        queue_ms=milliseconds(usage.queue_s) if usage else None,
-        policy=route["policy"],
-        candidates=[{**candidate, "pricing": {}} for candidate in route["candidates"][:MOST_CANDIDATES]],
-        attempts=[{**attempt, "error": None} for attempt in route["attempts"]],
-    )
+    if told.usage is not None:
+        kept.reasoning_tokens = told.usage.reasoning_tokens
+        kept.queue_ms = milliseconds(told.usage.queue_s)
+    kept.policy = told.route.policy
+    kept.candidates = [
+        KeptCandidate(candidate.provider, candidate.model, candidate.excluded or None)
+        for candidate in told.route.candidates[:MOST_CANDIDATES]
+    ]
+    kept.attempts = [{**attempt_of(attempt), "error": None} for attempt in told.route.attempts]
+    return kept

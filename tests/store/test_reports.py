@@ -12,7 +12,9 @@ from store_entries import NOON_S, attempt, request
 from benchmarks import store
 from hodios.store import sums
 from hodios.store.database import Database
+from hodios.store.keys import Keys
 from hodios.store.ledger import Ledger
+from hodios.store.records import KeyRecord
 from hodios.store.reports import (
     Chosen,
     Dimension,
@@ -92,6 +94,18 @@ async def test_the_log_is_read_page_by_page_and_by_what_is_wanted(database: Data
     assert await found(Wanted(has_failed=True)) == await found(Wanted(error_code="overloaded")) == ["r5"]
     assert await found(Wanted(error_code="timeout")) == []
     assert await found(Wanted(since_s=NOON_S + 1, until_s=NOON_S + 2)) == ["r3", "r2"]
+
+
+async def test_the_log_is_read_by_status_and_with_names(database: Database) -> None:
+    logged = [request(f"r{n}", status=502 if n % 3 == 0 else 200, at_s=NOON_S + n) for n in range(7)]
+    await Ledger(database).settle("a", [], logged)
+    await Keys(database).create(KeyRecord(id="k1", prefix="", digest=b"1", name="mine", created_at_s=0.0))
+    reports = Reports(database)
+    page = await reports.page(Wanted(status=502), num_skipped=1, most=1)
+    assert [entry.request_id for entry in page.requests] == ["r3"]
+    assert page.next is not None
+    assert await reports.names_of_keys(["k1", "k2", "k1"]) == {"k1": "mine"}
+    assert await reports.names_of_keys([]) == {}
 
 
 async def plan_of(database: Database, query: Select[Any]) -> str:
