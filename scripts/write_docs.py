@@ -28,6 +28,8 @@ COMMANDS = (
     ("db", "upgrade"),
     ("db", "current"),
     ("db", "check"),
+    ("db", "purge"),
+    ("db", "forget"),
     ("keys",),
     *(("keys", name) for name in ("create", "list", "show", "edit", "rotate", "disable", "enable", "delete")),
     ("projects",),

@@ -1,16 +1,19 @@
-"""`hodios db`: the tables in which keys, budgets and usage are kept: brought up to date, looked at, checked."""
+"""`hodios db`: the tables in which keys, budgets and usage are kept: brought up to date, looked at, checked, and
+freed of what is old."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from hodios.cli.console import program, stdout
+from hodios.cli.console import program, stdout, visible
 from hodios.config import load
-from hodios.errors import SetupError
+from hodios.errors import InvalidRequest, SetupError
 from hodios.store_settings import default_url, shown
 
 if TYPE_CHECKING:
@@ -20,6 +23,14 @@ T = TypeVar("T")
 db = typer.Typer(
     help="The tables in which keys, budgets and usage are kept.", no_args_is_help=True, rich_markup_mode=None
 )
+LEAST_ATTEMPTS_DAYS = 31
+"""What a journal may still tell has to be younger: it would be charged once more."""
+LEAST_ACCOUNTS_DAYS = 31
+"""The present month began no longer ago."""
+
+
+def _days(what: str, least: int) -> Any:
+    return typer.Option(metavar="DAYS", min=least, help=f"{what} older than that.", show_default=False)
 
 
 @db.command()
@@ -68,6 +79,51 @@ def check() -> None:
     if problems:
         raise typer.Exit(1)
     stdout().print("The tables are in order.")
+
+
+@db.command()
+def purge(
+    requests: Annotated[int | None, _days("The log of requests", 1)] = None,
+    attempts: Annotated[int | None, _days("The ledger of attempts", LEAST_ATTEMPTS_DAYS)] = None,
+    sums: Annotated[int | None, _days("Sums by hour", 1)] = None,
+    accounts: Annotated[int | None, _days("What was spent in days, weeks and months", LEAST_ACCOUNTS_DAYS)] = None,
+) -> None:
+    """Delete what is older than so many days, a little at a time, beside a server that runs.
+
+    What keys and projects have spent in all stays, and so do the budgets of this day, week and month.
+    """
+    from hodios.store.retention import Cutoffs, Retention
+
+    now_s = time.time()
+
+    def before_s(days: int | None) -> float | None:
+        return None if days is None else max(0.0, now_s - days * 86400)
+
+    accounts_s = before_s(accounts)
+    cutoffs = Cutoffs(
+        requests_s=before_s(requests),
+        attempts_s=before_s(attempts),
+        sums_s=before_s(sums),
+        accounts=None if accounts_s is None else datetime.fromtimestamp(accounts_s, UTC).date(),
+    )
+    if cutoffs == Cutoffs():
+        raise InvalidRequest(f"Nothing is named that is to go. For example: {program()} db purge --requests 90")
+    gone = _run(lambda database: Retention(database).purge(cutoffs))
+    stdout().print(", ".join(f"{table}: {num_rows}" for table, num_rows in gone.items()))
+
+
+@db.command()
+def forget(
+    user: Annotated[str, typer.Argument(help="As clients have called the person, in `user`.", show_default=False)],
+    project: Annotated[str | None, typer.Option(help="In this project alone.", show_default=False)] = None,
+) -> None:
+    """Delete a person's name wherever it stands. What was done on his behalf stays, as nobody's."""
+    from hodios.store.retention import Retention
+
+    if not user:
+        raise InvalidRequest("user: '' is not accepted; accepted: a name")
+    num_rows = _run(lambda database: Retention(database).delete_user(user, project))
+    stdout().print(f"rows that named {visible(user)}: {num_rows}")
 
 
 def _url() -> str:

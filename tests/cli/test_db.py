@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_entries import attempt, request
 
 from hodios.cli.main import main
+from hodios.store.database import Database
+from hodios.store.ledger import Ledger
 from hodios.store.migration import head
 
-Db = Callable[[str], tuple[int, str, str]]
+Db = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def db(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Db:
     """`db("check")` runs the command in this process: (exit code, stdout, stderr)."""
 
-    def run(command: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hodios", "db", command])
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hodios", "db", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()
@@ -50,6 +55,36 @@ def test_what_is_wrong_is_told(db: Db, hodios_home: Path) -> None:
     assert code == 1
     assert "ix_leases_account" in out
     assert "more or less is leased than processes have: key/k1/total" in out
+
+
+def test_what_is_old_goes_and_names_do(db: Db, hodios_home: Path) -> None:
+    db("upgrade")
+
+    async def tell() -> None:
+        database = Database.open(f"sqlite:///{hodios_home}/hodios.db")
+        old, new = [{"at_s": time.time() - days * 86400, "user": "ann"} for days in (40, 1)]
+        told = [attempt("r1", 1, **old), attempt("r2", 1, **new)]
+        await Ledger(database).settle("p", told, [request("r1", **old), request("r2", **new)])
+        await database.close()
+
+    asyncio.run(tell())
+    assert db("purge", "--requests", "30") == (0, "requests: 1", "")
+    assert db("purge", "--attempts", "31", "--sums", "31", "--accounts", "400")[:2] == (
+        0,
+        "attempts: 1, hourly: 1, hourly_users: 1, accounts: 0, leases: 0",
+    )
+    assert db("forget", "ann") == (0, "rows that named ann: 3", "")
+    assert db("forget", "ann") == (0, "rows that named ann: 0", "")
+    assert db("check") == (0, "The tables are in order.", "")
+
+
+def test_purging_has_bounds(db: Db) -> None:
+    db("upgrade")
+    code, _, err = db("purge")
+    assert (code, err.startswith("Nothing is named that is to go.")) == (2, True)
+    assert db("purge", "--attempts", "30")[0] == 2
+    assert db("purge", "--accounts", "30")[0] == 2
+    assert db("forget", "")[0] == 2
 
 
 def test_a_database_that_is_away_is_one_sentence_without_its_password(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
