@@ -150,6 +150,22 @@ async def test_a_continued_answer_is_paid_in_parts(config: Config, caller_of: Ca
         assert (entry.status, entry.provider) == (200, "second")
 
 
+async def test_an_answer_that_begins_anew_is_paid_once(config: Config, caller_of: Callable[..., Any]) -> None:
+    alone = structs.replace(CARD, continues=False)
+    first = provider(*ANSWER[:2], ProviderError("it broke"), name="first", card=alone)
+    second = provider(*WHOLE, name="second", card=alone)
+    async with bureau(config, [first, second]) as desk:
+        call = caller_of(desk.app)
+        call.key = await desk.key(budgets=Budgets(weekly=DOLLAR))
+        answer = await call.chat(model="model", provider={"order": ["first"]})
+        told_cost = nanodollars(Decimal(repr(usage_of(answer, is_streamed=False)["cost"])))
+        assert await told(desk) == (told_cost, told_cost)
+        (entry,) = await desk.logged()
+        attempts = await desk.attempts(entry.request_id)
+        assert [(attempt.provider, attempt.cost) for attempt in attempts] == [("first", 0), ("second", told_cost)]
+        assert (entry.status, entry.prompt_tokens, entry.completion_tokens) == (200, 101, 7)
+
+
 async def test_what_never_reached_anybody_is_logged(config: Config, caller_of: Callable[..., Any]) -> None:
     async with bureau(config, [provider(*WHOLE)]) as desk:
         call = caller_of(desk.app)
