@@ -242,7 +242,8 @@ def check_bill(told: Told, record: dict[str, Any], num_first: int, num_second: i
         ("broke_off", num_prompt, num_first),
         ("answered", PROMPT_TOKENS, num_second),
     ]
-    costs = [num_prompt + 2 * num_first, 3 * PROMPT_TOKENS + 5 * num_second]
+    # Who has nothing to add is paid nothing.
+    costs = [num_prompt + 2 * num_first, 3 * PROMPT_TOKENS + 5 * num_second if num_second else 0]
     assert [dollars(attempt["cost"]) for attempt in attempts] == [Decimal(cost) / 10**6 for cost in costs]
     assert dollars(record["total_cost"]) == dollars(usage.model_extra["cost"]) == Decimal(sum(costs)) / 10**6
     assert attempts[0]["error"]
