@@ -124,7 +124,7 @@ class ScriptedUpstream:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        return [asked.body for asked in self.asked]
+        return [asked.body for asked in self.asked if asked.raw]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         asked = Asked(request.path, dict(request.headers), await request.read(), _peer(request))
