@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+# Installed in the environment of its own in which this runs.
 import llama_cpp  # type: ignore[import-not-found,unused-ignore]
 import numpy as np
 from numpy.typing import NDArray

@@ -145,7 +145,7 @@ async def run(load: Load) -> Seen:
     for done in ends:
         connection = _Connection(load, began_s + load.seconds, done)
         connections.append(connection)
-        await loop.create_connection(lambda made=connection: made, "127.0.0.1", load.port)  # type: ignore[misc]
+        await loop.create_connection(lambda made=connection: made, "127.0.0.1", load.port)  # type: ignore[misc] # mypy takes the default for an argument
     try:
         async with asyncio.timeout(load.seconds + _PATIENCE_S):
             await asyncio.gather(*ends)

@@ -13,6 +13,7 @@ REQUEST = "List the people who appear in this text as a JSON document.\n\n"
 
 def random_prompts(rng: np.random.Generator, num_prompts: int, length: int, vocab_size: int) -> list[Prompt]:
     """Tokens drawn evenly from the last nine tenths of the vocabulary, which leaves out control tokens."""
+    # numpy says only that lists come out.
     return rng.integers(vocab_size // 10, vocab_size, (num_prompts, length)).tolist()  # type: ignore[no-any-return]
 
 

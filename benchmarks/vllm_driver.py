@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+# Installed in the environment of its own in which this runs.
 import vllm  # type: ignore[import-not-found,unused-ignore]
 
 MAX_LENGTH = 4096

@@ -91,7 +91,7 @@ def run(function: Callable[..., Any], arguments: str) -> Outcome:
         return Outcome(_text(plain(result, "the result")))
     except InvalidRequest as error:
         return failure(error.message)
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - the model is told
         return failure(_words(error), _line_of(error, function))
 
 

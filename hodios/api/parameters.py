@@ -87,12 +87,12 @@ def _parse_bias(name: str, value: Any) -> tuple[tuple[int, float], ...]:
 
 
 def _parse_template_kwargs(name: str, value: Any) -> dict[str, Any]:
-    OBJECT.parse(name, value)
-    for key in value:
+    variables: dict[str, Any] = OBJECT.parse(name, value)
+    for key in variables:
         if key in _TEMPLATE_NAMES or not key.isidentifier() or key.startswith("_"):
             raise refusal(f"{name}.{key}"[:200], key, "cannot be set", "names that the chat template defines")
-    check_nesting(name, value)
-    return value  # type: ignore[no-any-return]
+    check_nesting(name, variables)
+    return variables
 
 
 def _parse_document(name: str, value: Any) -> dict[str, Any]:
@@ -100,7 +100,8 @@ def _parse_document(name: str, value: Any) -> dict[str, Any]:
     if type(value) is str:
         return {"text": value}
     check_nesting(name, value)
-    return OBJECT.parse(name, value)  # type: ignore[no-any-return]
+    document: dict[str, Any] = OBJECT.parse(name, value)
+    return document
 
 
 STOP = Kind(

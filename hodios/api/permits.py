@@ -35,9 +35,7 @@ async def permitted(
     accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request
 ) -> AsyncGenerator[Tab, None]:
     """Within the block the request counts as on its way. Raises RateLimited, and Overloaded as `Accounts` does."""
-    demand = demand_of(request)
-    most = _USUAL_OUTPUT if request.max_tokens is None else request.max_tokens
-    num_tokens = demand.num_prompt_tokens + most * demand.num_answers
+    num_tokens = _expected_tokens(request) if _limits_tokens(admitted) else 0
     permit = await accounts.permit(admitted, request.id, num_tokens, WAIT_S)
     exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
     if isinstance(permit, Refusal):
@@ -49,3 +47,14 @@ async def permitted(
         yield tab
     finally:
         accounts.leave(permit, tab.num_tokens)
+
+
+def _limits_tokens(admitted: Admitted) -> bool:
+    holders = (admitted.key, admitted.project)
+    return any(holder is not None and holder.limits.tokens_per_minute is not None for holder in holders)
+
+
+def _expected_tokens(request: Request) -> int:
+    demand = demand_of(request)
+    most = _USUAL_OUTPUT if request.max_tokens is None else request.max_tokens
+    return demand.num_prompt_tokens + most * demand.num_answers

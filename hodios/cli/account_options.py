@@ -42,6 +42,7 @@ def with_fields(
 
         own = inspect.signature(function, eval_str=True).parameters.values()
         kept = [parameter for parameter in own if parameter.name != "values"]
+        # Where typer looks for the options.
         command.__signature__ = inspect.Signature([*kept, *map(_parameter, options)])  # type: ignore[attr-defined]
         return command
 

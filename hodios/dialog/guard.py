@@ -56,7 +56,8 @@ class Guard:
     def protect(self, value: Value, sentinel: str, *, allowed: Collection[str] = ()) -> Value:
         """`value` with every string in it made harmless, keys of objects too. Markup in `allowed` stays as it is."""
         pivots = re.compile(f"(?!{pattern_of(allowed)}){self._pivots}" if allowed else self._pivots)
-        return self._protect(value, sentinel, pivots)  # type: ignore[no-any-return]
+        protected: Value = self._protect(value, sentinel, pivots)
+        return protected
 
     def _protect(self, value: Any, sentinel: str, pivots: re.Pattern[str]) -> Any:
         match value:

@@ -37,7 +37,7 @@ _CONTAINERS = (list, tuple, dict, range, KeysView, ValuesView, ItemsView)
 class _Generation(Extension):
     """`{% generation %}…{% endgeneration %}` marks what the assistant wrote, for training; here it shows as it is."""
 
-    tags = {"generation"}  # noqa: RUF012
+    tags = {"generation"}  # noqa: RUF012 - Jinja reads it of the class, and changes nothing in it
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -117,7 +117,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             raise SecurityError(f"the chat template makes a value of more than {MAX_STEPS} items")
         return value
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja has it
         owner = getattr(__obj, "__self__", None)
         if owner is __self:
             return __obj(*args)
@@ -148,7 +148,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         template = super()._parse(source, name, filename)
-        return _Metered().visit(template)  # type: ignore[no-any-return]
+        metered: nodes.Template = _Metered().visit(template)
+        return metered
 
     def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
@@ -179,6 +180,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
         pass_arg = getattr(function, "jinja_pass_arg", None)
         if pass_arg is not None:
+            # Where Jinja looks for it.
             bounded.jinja_pass_arg = pass_arg  # type: ignore[attr-defined]
         return bounded
 
@@ -186,24 +188,24 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 class _Metered(NodeTransformer):
     """Puts the environment's counters into a parsed template."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - Jinja's name
         self.generic_visit(node)
         node.iter = _call_environment("iterate", [node.iter], node)
         tick = nodes.ExprStmt(_call_environment("spend", [], node), lineno=node.lineno)
         node.body.insert(0, tick)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja's name
         self.generic_visit(node)
         return _call_environment("concat_values", list(node.nodes), node)
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802 - Jinja's name
         return self._bounded(node)
 
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802 - Jinja's name
         return self._bounded(node)
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802 - Jinja's name
         return node if node.ctx == "store" else self._bounded(node)
 
     def _bounded(self, node: nodes.Node) -> nodes.Node:

@@ -128,6 +128,7 @@ def _special_id(metadata: Mapping[str, object], name: str, size: int) -> int | N
     token_id = metadata.get(f"tokenizer.ggml.{name}_token_id")
     if token_id is None:
         return None
+    # The file says that it is a number; other things raise here.
     number = int(token_id)  # type: ignore[call-overload]
     return number if 0 <= number < size else None
 

@@ -85,6 +85,7 @@ def _without(value: object, steps: list[str]) -> Schema:
     if isinstance(value, list):
         copy = list(value)
         copy[int(key)] = _without(copy[int(key)], steps[1:])
+        # Not a schema itself, but within one.
         return copy  # type: ignore[return-value]
     assert isinstance(value, dict)
     copy = dict(value)

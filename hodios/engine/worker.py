@@ -274,7 +274,7 @@ def main(arguments: list[str]) -> int:
     try:
         engine, runner, hello = build(options)
     except SetupError as error:
-        print(error, file=sys.stderr, flush=True)  # noqa: T201
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - the parent shows it
         return EXIT_REFUSED
     logger.info("%s: %s, loaded in %.1f s", Path(options.model_path).name, hello.representation, hello.load_s)
     socket_path = Path(options.socket_path)

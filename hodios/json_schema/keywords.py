@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
 FORMATS = frozenset(
@@ -18,10 +18,10 @@ MOST_EXACT = 1 << 53
 
 
 def _is_count(value: object) -> bool:
-    return _is_number(value) and float(value).is_integer() and value >= 0  # type: ignore[arg-type, operator]
+    return _is_number(value) and float(value).is_integer() and value >= 0
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -99,7 +99,7 @@ CHECKS: Mapping[str, Check] = {
     "maximum": _NUMBER,
     "exclusiveMinimum": _NUMBER,
     "exclusiveMaximum": _NUMBER,
-    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),  # type: ignore[operator]
+    "multipleOf": (lambda value: _is_number(value) and value > 0, "a number above 0"),
 }
 
 COUNTS = frozenset(keyword for keyword, check in CHECKS.items() if check is _COUNT)

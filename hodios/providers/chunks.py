@@ -5,6 +5,7 @@ Everything in a chunk is checked before it is believed; what is not of the proto
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -84,7 +85,7 @@ class OpenChoice:
         return [*said, Ended(self.index, reason, self._stop_reason, tuple(self.calls.finish()))]
 
 
-class AnswerReader:
+class AnswerReader(ABC):
     """The chunks of one answer, or the one document of an answer that was not streamed. A dialect says where they have
     what."""
 
@@ -124,13 +125,13 @@ class AnswerReader:
     def finish(self) -> list[Said | Ended]:
         return [event for choice in self._choices for event in choice.finish()]
 
+    @abstractmethod
     def _text_alone(self, choice: object) -> str | None:
         """The text of a choice that has nothing else, as nearly all have; None where one has to look closer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, state: OpenChoice, choice: Mapping[str, Any]) -> Said | None:
         """Whatever the choice has."""
-        raise NotImplementedError
 
 
 def has_more_than_text(choice: Mapping[str, Any]) -> bool:

@@ -160,10 +160,9 @@ class Leg:
 
 
 def _is_content(event: Event) -> bool:
-    kind = type(event)
-    if kind is Text:
-        return bool(event.text or event.logprobs)  # type: ignore[union-attr]
-    return kind is Reasoning or kind is ToolCall
+    if isinstance(event, Text):
+        return bool(event.text or event.logprobs)
+    return isinstance(event, (Reasoning, ToolCall))
 
 
 def _status(error: HodiosError) -> int | None:

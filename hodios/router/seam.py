@@ -51,12 +51,11 @@ class Seam:
 
     def pass_on(self, event: Event) -> Event:
         """As the client is given it: tokens are counted on over all parts."""
-        kind = type(event)
-        if kind is Text or kind is Reasoning or kind is ToolCall:
-            self._note(event)  # type: ignore[arg-type]
+        if isinstance(event, (Text, Reasoning, ToolCall)):
+            self._note(event)
             if self._num_before:
                 return replace(event, completion_tokens=self._num_tokens)
-        elif kind is Stopped:
+        elif type(event) is Stopped:
             self._is_stopped = True
         return event
 

@@ -12,6 +12,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+# SQLAlchemy has no types for its dialects.
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 Row = tuple[Any, ...]
 

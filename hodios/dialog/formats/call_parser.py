@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from hodios.dialog.formats.call_readers import CallReader
@@ -9,7 +10,7 @@ from hodios.dialog.pieces import Content, LeftOut, Piece
 from hodios.dialog.splitter import SPACE, Splitter, Tags
 
 
-class CallParser:
+class CallParser(ABC):
     """Reads one answer step by step: each step is a method that reads from a position on and returns where it stopped.
 
     Whitespace between a text and a call belongs to the markup: it is held until more text comes, and dropped before a
@@ -70,13 +71,13 @@ class CallParser:
         else:
             self._say(rest)
 
+    @abstractmethod
     def _reach(self, tag: str) -> None:
         """A tag that begins a call has been read: sets the next step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end_call(self) -> None:
         """A call is whole: sets the next step."""
-        raise NotImplementedError
 
     def _read_text(self, text: str, position: int) -> int:
         splitter = self._splitter
