@@ -11,19 +11,20 @@ from typing import Any
 
 from msgspec import Struct
 
-from hodios import launches, remotes, router_settings, store_settings
+from hodios import launches, router_settings
 from hodios import setting_values as kinds
 from hodios.admin_key import check_exposed
 from hodios.errors import ConfigError
 from hodios.remotes import ProviderSettings, Remote
 from hodios.setting_values import Setting
+from hodios.settings import SETTINGS
 
 KEY_ENDINGS = ("_KEY", "_TOKEN")
 """Of variables that hold keys of providers."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """All settings, checked. `load` builds it; what each field means stands in `SETTINGS`."""
+    """All settings, checked. `load` builds it; what each field means stands in `settings.SETTINGS`."""
 
     home: Path
     host: str = "127.0.0.1"
@@ -52,179 +53,6 @@ class Config(Struct, frozen=True, kw_only=True):
     router: router_settings.RouterSettings | None = None
     launch: tuple[launches.Launch, ...] = ()
     store_url: str | None = None
-
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting("", "home", kinds.path, "a folder", "Where models, caches and the admin key are kept."),
-    Setting(
-        "server",
-        "host",
-        kinds.host,
-        "an address or host name",
-        "The address to listen on. Anything but loopback needs an explicit, strong `admin_key`.",
-    ),
-    Setting(
-        "server", "port", kinds.integer(0, 65535), "an integer 0–65535", "The port to listen on; 0 takes any free one."
-    ),
-    Setting(
-        "server",
-        "admin_key",
-        kinds.key,
-        "printable ASCII without spaces, not empty",
-        "The key that clients send as `Authorization: Bearer …`. Generated at first start where absent.",
-        is_secret=True,
-    ),
-    Setting(
-        "server",
-        "cors_origins",
-        kinds.origins,
-        "origins like https://example.org (environment: separated by commas), or *",
-        "Web origins besides loopback whose pages may call the API.",
-    ),
-    Setting("server", "metrics_public", kinds.boolean, "true or false", "Let anyone read `/metrics`, without a key."),
-    Setting("server", "status_public", kinds.boolean, "true or false", "Let anyone read `/status`, without a key."),
-    Setting(
-        "server",
-        "max_body_bytes",
-        kinds.size(1024, 2**30),
-        "bytes, 1 KiB – 1 GiB (units allowed: 8MiB)",
-        "The largest request body that is read.",
-    ),
-    Setting(
-        "server",
-        "max_choices",
-        kinds.integer(1, 128),
-        "an integer 1–128",
-        "The largest `n` and `best_of` of a request.",
-    ),
-    Setting(
-        "server",
-        "first_event_timeout_s",
-        kinds.seconds,
-        "seconds above 0, at most 3600",
-        "How long response headers wait for the first token.",
-    ),
-    Setting("server", "log_level", kinds.log_level, "debug, info, warning or error", "How much the server tells."),
-    Setting(
-        "engine",
-        "models",
-        kinds.strings,
-        "model ids (environment: separated by commas)",
-        "Which installed models to serve; empty serves all of them.",
-    ),
-    Setting(
-        "engine",
-        "families",
-        kinds.pairs,
-        "a table, model id = family (environment: MODEL=FAMILY, separated by commas)",
-        "How to talk to a model whose file says it wrongly or not at all: chatml, hermes, llama3, llama2, mistral-v1 …",
-        write=lambda pairs: ",".join(f"{model}={family}" for model, family in pairs),
-    ),
-    Setting(
-        "engine",
-        "threads",
-        kinds.integer(1, 1024),
-        "an integer 1–1024",
-        "Threads per model; absent: the physical cores this process may use.",
-    ),
-    Setting(
-        "engine",
-        "exact",
-        kinds.boolean,
-        "true or false",
-        "Hold weights exactly as the file has them, rather than in the fastest measured form.",
-    ),
-    Setting(
-        "engine",
-        "kv_cache_bytes",
-        kinds.size(2**20, 2**50),
-        "bytes, at least 1 MiB (units allowed: 2GiB)",
-        "Memory per model for keys and values; absent: chosen from what is free.",
-    ),
-    Setting(
-        "engine",
-        "max_sequences",
-        kinds.integer(1, 4096),
-        "an integer 1–4096",
-        "Answers generated at the same time, per model.",
-    ),
-    Setting(
-        "engine",
-        "max_batch_tokens",
-        kinds.integer(16, 65536),
-        "an integer 16–65536",
-        "Tokens that one engine step computes at most.",
-    ),
-    Setting(
-        "engine",
-        "max_queue",
-        kinds.integer(1, 1_000_000),
-        "an integer 1–1000000",
-        "Requests that wait per model before new ones get 503.",
-    ),
-    Setting(
-        "engine",
-        "context_length",
-        kinds.integer(32, 100_000_000),
-        "an integer of at least 32",
-        "The longest prompt and answer together; absent: the model's own limit.",
-    ),
-    Setting(
-        "engine",
-        "speculation",
-        kinds.boolean,
-        "true or false",
-        "Guess tokens from the prompt and verify several at once.",
-    ),
-    Setting(
-        "catalog",
-        "sync_interval_s",
-        kinds.interval,
-        "seconds from 10 to 604800, or 0 for never",
-        "How often providers are asked what they list, see [sync](sync.md).",
-    ),
-    Setting(
-        "",
-        "remote",
-        remotes.parse,
-        "sections `[remote.NAME]` (environment: the same as JSON)",
-        "Other servers and the models to serve from them, see [providers](providers.md).",
-        write=remotes.write,
-    ),
-    Setting(
-        "",
-        "providers",
-        remotes.parse_providers,
-        "sections `[providers.NAME]` (environment: the same as JSON)",
-        "Providers of the [catalog](catalog.md): addresses of servers of your own, prices, what is otherwise here.",
-        write=remotes.write_providers,
-    ),
-    Setting(
-        "",
-        "router",
-        router_settings.parse,
-        "a section `[router]` (environment: the same as JSON)",
-        "Who is asked first and how often, see [routing](routing.md).",
-        write=router_settings.write,
-    ),
-    Setting(
-        "",
-        "launch",
-        launches.parse,
-        "sections `[[launch]]` (environment: the same as JSON)",
-        "Servers that Hodios starts itself, see [launch](launch.md).",
-        write=launches.write,
-    ),
-    Setting(
-        "store",
-        "store_url",
-        store_settings.url,
-        "sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE",
-        "Where keys, budgets and usage are kept, see [store](store.md); absent: SQLite in HODIOS_HOME/hodios.db.",
-        is_secret=True,
-        option="url",
-    ),
-)
 
 
 def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Config:

@@ -10,7 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from hodios.cli.main import app
-from hodios.config import SETTINGS, Config
+from hodios.config import Config
+from hodios.settings import SETTINGS
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = (

@@ -14,7 +14,7 @@ import pytest
 
 from hodios import errors
 from hodios.api.routes import ROUTES
-from hodios.config import SETTINGS
+from hodios.settings import SETTINGS
 
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "hodios"

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hodios import config
-from hodios.config import SETTINGS, Config, environment, load, with_overrides
+from hodios.config import Config, environment, load, with_overrides
 from hodios.errors import ConfigError
 from hodios.setting_values import is_loopback
+from hodios.settings import SETTINGS
 
 STRONG = "x7Kp2mQ9vL4nR8tW1zB5cD3fG6hJ0"
 
