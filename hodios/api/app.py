@@ -34,6 +34,7 @@ from hodios.api.health import Health
 from hodios.api.metrics import Metrics
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
+from hodios.api.pages import Pages
 from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
@@ -247,6 +248,7 @@ def _handlers(
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
     document = openapi_document(config.max_choices)
+    pages = Pages()
     return {
         "chat/completions": generation.chat,
         "completions": generation.completions,
@@ -269,6 +271,9 @@ def _handlers(
         "sync": admin.sync,
         "standings": admin.standings,
         "prices": admin.prices,
+        "root": pages.enter,
+        "pages": pages.enter,
+        "page": pages.show,
         **account_admin.handlers(),
         **parts.usage.handlers(),
         **parts.recommendations.handlers(),
@@ -278,7 +283,7 @@ def _handlers(
 def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
     """In the order of ROUTES, so that the busiest is found first."""
     return [
-        Route(path.replace("{id}", "{id:path}"), Endpoint(info.name, handlers[info.name]), methods=[info.method])
+        Route(path.replace("}", ":path}"), Endpoint(info.name, handlers[info.name]), methods=[info.method])
         for info in ROUTES
         for path in info.paths()
     ]

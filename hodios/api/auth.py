@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.keyring import Admitted
-from hodios.api.routes import ADMIN_PATHS, PUBLIC_PATHS
+from hodios.api.routes import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PREFIX
 from hodios.errors import AuthenticationError, PermissionDenied
 from hodios.store.records import KeyRecord
 
@@ -51,7 +51,7 @@ class Doorkeeper:
 
     async def admit(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises AuthenticationError, PermissionDenied, and Overloaded where nobody can tell whether a key is good."""
-        if path in self._public:
+        if path in self._public or path.startswith(PUBLIC_PREFIX):
             return _NOBODY
         key = _key_in(headers)
         if self._digest is not None and hmac.compare_digest(_digest(key), self._digest):

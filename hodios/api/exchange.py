@@ -23,6 +23,7 @@ EXPOSED_HEADERS = (
     "retry-after"
 )
 CLIENT_GONE = 499
+_BODILESS = (204, 304)
 MAX_IGNORED_BYTES = 2000
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _encode = msgspec.json.encode
@@ -159,7 +160,7 @@ class Exchange:
         """Send a whole answer; of a HEAD request only its headers."""
         if self.keep is not None:
             self.keep(status, body)
-        await self.start(status, content_type, None if status == 204 else len(body))
+        await self.start(status, content_type, None if status in _BODILESS else len(body))
         await self.write(b"" if self.scope["method"] == "HEAD" else body, is_last=True)
 
     async def answer_json(self, value: Any, status: int = 200) -> None:

@@ -85,8 +85,9 @@ def _operation(info: RouteInfo, place: int) -> Schema:
         operation["parameters"] = [_query(name) for name in _QUERIES[info.name]]
     if info.name == "generation":
         operation["parameters"] = [{**_query("id"), "required": True}]
-    if "{id}" in info.path:
-        operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if "{" in info.path:
+        name = info.path.partition("{")[2].partition("}")[0]
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     return operation
 
 
@@ -159,7 +160,13 @@ _SUCCESSES = {
 
 def _responses(info: RouteInfo) -> Schema:
     responses: Schema = {}
-    if info.name == "metrics":
+    if info.name in ("root", "pages"):
+        responses["307"] = {"description": "to /ui/"}
+    elif info.name == "page":
+        responses["200"] = {"description": "the file, or the page", "content": {"*/*": {}}}
+        responses["304"] = {"description": "If-None-Match names it"}
+        responses["404"] = _error("no such file")
+    elif info.name == "metrics":
         responses["200"] = {"description": "metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
     elif info.name in ("embeddings", "moderations"):
         responses["501"] = _error("not_available")

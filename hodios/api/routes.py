@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 PREFIXES = ("/v1", "/v3/openai", "/v1/openai", "")
+PUBLIC_PREFIX = "/ui/"
+"""Whatever lies below it needs no key."""
 Access = Literal["public", "key", "admin"]
 RouteName = Literal[
     "chat/completions",
@@ -44,6 +46,9 @@ RouteName = Literal[
     "show_project",
     "change_project",
     "delete_project",
+    "root",
+    "pages",
+    "page",
 ]
 
 
@@ -105,6 +110,9 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("show_project", "GET", "/admin/v1/projects/{id}", "One project, and what it spent.", access="admin"),
     RouteInfo("change_project", "PATCH", "/admin/v1/projects/{id}", "Change what is named of it.", access="admin"),
     RouteInfo("delete_project", "DELETE", "/admin/v1/projects/{id}", "Delete one without keys.", access="admin"),
+    RouteInfo("root", "GET", "/", "To the web page.", access="public"),
+    RouteInfo("pages", "GET", "/ui", "To the web page.", access="public"),
+    RouteInfo("page", "GET", PUBLIC_PREFIX + "{file}", "The web page and its files.", access="public"),
 )
 ADMIN_PATHS = frozenset(path for route in ROUTES if route.access == "admin" for path in route.paths())
 PUBLIC_PATHS = frozenset(path for route in ROUTES if route.access == "public" for path in route.paths())

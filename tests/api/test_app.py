@@ -18,7 +18,10 @@ OUR_HEADERS = ("x-request-id", "x-hodios-provider", "x-hodios-attempts", "openai
 
 
 def paths(access: str) -> list[tuple[str, str]]:
-    return [(r.method, path.replace("{id}", "hodios/echo")) for r in ROUTES if r.access == access for path in r.paths()]
+    filled = [
+        (r.method, path.replace("{id}", "hodios/echo")) for r in ROUTES if r.access == access for path in r.paths()
+    ]
+    return [(method, path.replace("{file}", "")) for method, path in filled]
 
 
 @pytest.mark.parametrize(("method", "path"), [*paths("key"), ("GET", "/nothing"), ("DELETE", CHAT), ("OPTIONS", CHAT)])
@@ -34,7 +37,7 @@ async def test_everything_needs_a_key(call: Any, method: str, path: str) -> None
 
 @pytest.mark.parametrize(("method", "path"), paths("public"))
 async def test_what_is_public_needs_none(call: Any, method: str, path: str) -> None:
-    assert (await call(method, path, headers={"authorization": ""})).status == 200
+    assert (await call(method, path, headers={"authorization": ""})).status in (200, 307)
 
 
 async def test_the_scheme_may_be_in_any_case(call: Any) -> None:
