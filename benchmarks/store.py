@@ -38,8 +38,8 @@ _FILL = (
     """INSERT INTO requests (request_id, answer_id, key_id, project_id, "user", wanted_model, model, provider, status,
         error_code, latency_s, is_streamed, is_estimated, route, at_s)
     SELECT 'r' || n, 'chat-r' || n, 'k' || (n % 50), 'p' || (n % 5), 'user' || (n % 1000), 'm', 'm' || (n % 20),
-        'v' || (n % 4), 200, CASE WHEN n % 100 = 0 THEN 'overloaded' END, 1.0, true, false, {nothing},
-        {began_s} + n * {between_s}
+        'v' || (n % 4), CASE WHEN n % 100 = 1 THEN 499 ELSE 200 END, CASE WHEN n % 100 = 0 THEN 'overloaded' END, 1.0,
+        true, false, {nothing}, {began_s} + n * {between_s}
     FROM numbers""",
     """INSERT INTO attempts (request_id, number, key_id, project_id, "user", model, provider, outcome, cost,
         is_estimated, at_s)
@@ -94,6 +94,7 @@ def queries(num_hours: int = NUM_HOURS) -> dict[str, Select[Any]]:
         "of a provider": Wanted(provider="v2"),
         "of a key and a model": Wanted(key_id="k7", model="m7"),
         "failed": Wanted(has_failed=True),
+        "with a status": Wanted(status=499),
         "with a code": Wanted(error_code="overloaded"),
     }
     found = {f"log: {name}": log_query(wanted, most=100) for name, wanted in log.items()}

@@ -148,7 +148,9 @@ _KEY_FIELDS = (
     Field("queue", BOOLEAN, "Wait where a limit is reached, instead of being refused.", "is_queueing"),
     Field("default_max_tokens", integer(1, 1_000_000), "max_tokens of requests that name none.", "default_max_tokens"),
     Field("expires_at", TIME, "When it ends to be good.", "expires_at_s"),
-    Field("content_filter", one_of("details"), "Kept, and not applied to requests yet.", "content_filter"),
+    Field(
+        "content_filter", one_of("details"), "`details` adds content_filter_details to every choice.", "content_filter"
+    ),
     Field("store_content", BOOLEAN, "Kept; what is asked and answered is not stored yet.", "stores_content"),
     Field(
         "on_store_error",

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from msgspec import structs
-
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.tab import Tab
 from hodios.api.answers import Tally, whole_answer
 from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
-from hodios.api.permits import permitted, with_defaults
+from hodios.api.permits import permitted, with_policy
 from hodios.api.replay import Replays
 from hodios.api.sse import Chunks, relay
 from hodios.api.wire import Call, Reader, forbid
@@ -57,20 +55,20 @@ class Generation:
     async def _generate(self, exchange: Exchange, reader: Reader, answer_id: str) -> None:
         exchange.answer_id = answer_id
         body = await exchange.body(self._max_body_bytes)
-        async with self._replays.once(exchange, reader.operation, body) as kept:
-            if kept is None:
-                await self._ask(exchange, reader, answer_id, body)
-            else:
-                await exchange.answer(kept.status, kept.body)
-
-    async def _ask(self, exchange: Exchange, reader: Reader, answer_id: str, body: bytes) -> None:
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
         exchange.request, exchange.is_streamed = call.request, call.is_streamed
         exchange.report_ignored([warning.param for warning in call.warnings])
+        async with self._replays.once(exchange, reader.operation, body) as kept:
+            if kept is None:
+                await self._ask(exchange, call)
+            else:
+                await exchange.answer(kept.status, kept.body)
+
+    async def _ask(self, exchange: Exchange, call: Call) -> None:
         if self._accounts is None or exchange.admitted is None:
             await self._answer(exchange, call)
             return
-        call = structs.replace(call, request=with_defaults(call.request, exchange.admitted.key))
+        call = with_policy(call, exchange.admitted.key)
         async with permitted(self._accounts, exchange.admitted, exchange, call.request) as tab:
             await self._answer(exchange, call, tab)
 

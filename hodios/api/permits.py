@@ -13,6 +13,7 @@ from hodios.accounts.limits import Refusal, refused
 from hodios.accounts.rate_headers import rate_headers
 from hodios.accounts.tab import Tab
 from hodios.api.exchange import Exchange
+from hodios.api.wire import Call
 from hodios.router.demand import demand_of
 from hodios.store.records import KeyRecord
 from hodios.types import Request
@@ -23,11 +24,13 @@ _USUAL_OUTPUT = 512
 """Tokens of an answer for which nobody sets a limit, as its limits count it until it is known."""
 
 
-def with_defaults(request: Request, key: KeyRecord) -> Request:
+def with_policy(call: Call, key: KeyRecord) -> Call:
     """As the key has it where the client says nothing."""
-    if request.max_tokens is not None or key.default_max_tokens is None:
-        return request
-    return structs.replace(request, max_tokens=key.default_max_tokens)
+    if key.default_max_tokens is not None and call.request.max_tokens is None:
+        call = structs.replace(call, request=structs.replace(call.request, max_tokens=key.default_max_tokens))
+    if key.content_filter == "details" and not call.has_filter_details:
+        call = structs.replace(call, has_filter_details=True)
+    return call
 
 
 @contextlib.asynccontextmanager

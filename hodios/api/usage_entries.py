@@ -106,6 +106,10 @@ class Activity(Struct, frozen=True, kw_only=True):
     completion_tokens: int
     cached_tokens: int
     errors: int
+    filtered: int
+    """Requests whose answer somebody's filter has stopped."""
+    most_requests_per_hour: int | UnsetType = UNSET
+    """With one key; of users alone."""
     attempts: int
     failed_attempts: int
     unpriced_attempts: int
@@ -205,6 +209,8 @@ def activity_of(spend: Spend, by: Sequence[str]) -> Activity:
         completion_tokens=spend.completion_tokens,
         cached_tokens=spend.cached_tokens,
         errors=spend.num_errors,
+        filtered=spend.num_filtered,
+        most_requests_per_hour=spend.most_requests if "user" in by else UNSET,
         attempts=spend.num_attempts,
         failed_attempts=spend.num_failed_attempts,
         unpriced_attempts=spend.num_unpriced,

@@ -31,6 +31,7 @@ DEFAULT_SPAN_S = 30 * 86400.0
 _COUNTS = (
     "num_requests",
     "num_errors",
+    "num_filtered",
     "num_attempts",
     "num_failed_attempts",
     "num_unpriced",
@@ -38,6 +39,8 @@ _COUNTS = (
     "cached_tokens",
     "completion_tokens",
 )
+_OF_USERS = {"num_filtered": "filtered", "most_requests": "most an hour"}
+"""By which those are found who ask for what they should not, or too much."""
 _SHOWN = {"num_requests": "requests", "num_errors": "errors", "prompt_tokens": "in", "cached_tokens": "of it cached"}
 _Filter = Annotated[str | None, typer.Option(help="Only this one.", show_default=False)]
 
@@ -120,17 +123,18 @@ def _show_sums(asked: _Asked) -> None:
     if asked.is_json:
         print_json(ActivityList([activity_of(spend, asked.by) for spend in spends]))
         return
+    counts = (*_COUNTS, "most_requests") if "user" in asked.by else _COUNTS
     rows = [
         {
             name: day_of(value) if type(value) is int else value
             for name, value in zip(asked.by, spend.group, strict=True)
         }
-        | {count: getattr(spend, count) for count in _COUNTS}
+        | {count: getattr(spend, count) for count in counts}
         | {"cost": dollars(spend.cost)}
         for spend in spends
     ]
     if asked.is_csv:
-        _write_csv((*asked.by, *_COUNTS, "cost"), rows)
+        _write_csv((*asked.by, *counts, "cost"), rows)
     elif rows:
         stdout().print(_table(asked.by, rows, sum(spend.cost for spend in spends)))
     else:
@@ -153,11 +157,12 @@ async def _sums(reports: Reports, asked: _Asked) -> list[Spend]:
 
 
 def _table(by: tuple[str, ...], rows: list[dict[str, Any]], cost: int) -> Table:
-    table = Table(*by, *_SHOWN.values(), "out", "$", box=None, pad_edge=False)
+    shown = {**_SHOWN, "completion_tokens": "out", **(_OF_USERS if "user" in by else {})}
+    table = Table(*by, *shown.values(), "$", box=None, pad_edge=False)
     for row in rows:
-        counts = (str(row[name]) for name in (*_SHOWN, "completion_tokens"))
+        counts = (str(row[name]) for name in shown)
         table.add_row(*(visible(str(row[name] or "-")) for name in by), *counts, row["cost"])
-    table.add_row("", *("",) * (len(by) + len(_SHOWN)), dollars(cost))
+    table.add_row(*("",) * (len(by) + len(shown)), dollars(cost))
     return table
 
 

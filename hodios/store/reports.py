@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, or_, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store import sums
 from hodios.store.database import Database
 from hodios.store.records import LoggedRequest, SettledAttempt
-from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, attempts, hourly, hourly_users, keys, requests
+from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, OK, attempts, hourly, hourly_users, keys, requests
 
 Dimension = Literal["hour", "day", "key_id", "project_id", "model", "provider", "user"]
 MOST_GROUPS = 10_000
@@ -56,8 +56,12 @@ class Spend(Struct, frozen=True, kw_only=True):
     latency_ms: int
     """A sum, as the next one."""
     first_token_ms: int
+    num_filtered: int
+    """Requests whose answer somebody's filter has stopped."""
     latency_slots: tuple[int, ...]
     """Requests by `schema.LATENCY_BOUNDS_S`, for `sums.quantile_s`."""
+    most_requests: int
+    """In one hour with one key; where models and providers are told apart, of one of them."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -190,7 +194,7 @@ def spend_query(
     day = (table.c.hour - table.c.hour % _DAY_S).label("day")
     groups: list[ColumnElement[Any]] = [day if name == "day" else table.c[name] for name in by]
     totals = [cast(func.sum(table.c[name]), BigInteger).label(name) for name in sums.NAMES]
-    query = select(*groups, *totals).group_by(*groups)
+    query = select(*groups, *totals, func.max(table.c.num_requests)).group_by(*groups)
     query = query.where(table.c.hour >= sums.hour_of(chosen.since_s), table.c.hour < math.ceil(chosen.until_s))
     query = query.where(*(table.c[name] == value for name, value in filters.items()))
     order = [func.sum(table.c.cost).desc(), *groups] if is_by_cost else groups
@@ -202,6 +206,9 @@ def log_query(wanted: Wanted, *, behind: Place | None = None, most: int) -> Sele
     query = select(requests).where(*_conditions(requests.c, wanted))
     if wanted.status is not None:
         query = query.where(requests.c.status == wanted.status)
+        if wanted.status != OK:
+            # In so many words, so that the index of all others is found.
+            query = query.where(requests.c.status != literal_column(str(OK)))
     if wanted.error_code is not None:
         query = query.where(requests.c.error_code == wanted.error_code)
     if wanted.has_failed:
@@ -241,7 +248,8 @@ def _equal(chosen: Chosen | Wanted) -> list[tuple[str, str | None]]:
 
 
 def _spend(row: tuple[Any, ...], num_groups: int) -> Spend:
-    counts = dict(zip(sums.NAMES, row[num_groups:], strict=True))
+    *totals, most_requests = row[num_groups:]
+    counts = dict(zip(sums.NAMES, totals, strict=True))
     slots = tuple(counts.pop(name) for name in LATENCY_SLOTS)
     group = tuple(None if value == EVERYBODY else value for value in row[:num_groups])
-    return Spend(group=group, latency_slots=slots, **counts)
+    return Spend(group=group, latency_slots=slots, most_requests=most_requests, **counts)

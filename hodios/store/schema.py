@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    literal_column,
 )
 from sqlalchemy.engine import Dialect
 
@@ -38,8 +39,18 @@ COUNTS = (
     "cost",
 )
 """Of attempts."""
-REQUEST_COUNTS = ("num_requests", "num_errors", "num_first_tokens", "latency_ms", "first_token_ms", *LATENCY_SLOTS)
+REQUEST_COUNTS = (
+    "num_requests",
+    "num_errors",
+    "num_first_tokens",
+    "latency_ms",
+    "first_token_ms",
+    *LATENCY_SLOTS,
+    "num_filtered",
+)
 """Of requests; times are sums."""
+OK = 200
+"""The status that nearly all requests have; those that have it are found without an index of their own."""
 EVERYBODY = ""
 """Stands in roll-ups for no project, no model, no provider, and no user."""
 
@@ -192,6 +203,15 @@ Index(None, requests.c.at_s, requests.c.request_id)
 Index(None, requests.c.key_id, requests.c.at_s, requests.c.request_id)
 
 
+_is_unusual = requests.c.status != literal_column(str(OK))
+Index(
+    "ix_requests_status",
+    requests.c.status,
+    requests.c.at_s,
+    requests.c.request_id,
+    sqlite_where=_is_unusual,
+    postgresql_where=_is_unusual,
+)
 _has_failed = requests.c.error_code.is_not(None)
 Index(
     "ix_requests_errors", requests.c.at_s, requests.c.request_id, sqlite_where=_has_failed, postgresql_where=_has_failed

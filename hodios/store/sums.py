@@ -14,6 +14,8 @@ NAMES = (*COUNTS, *REQUEST_COUNTS)
 Key = tuple[int, str, str, str, str, str]
 """Hour, project, key, model, provider, user."""
 _FIRST_SLOT = NAMES.index(LATENCY_SLOTS[0])
+_FILTERED = "content_filter"
+"""The finish reason of what somebody's filter has stopped."""
 _NOTHING = [0] * len(NAMES)
 
 
@@ -44,6 +46,7 @@ def of_batch(counted: Iterable[SettledAttempt], logged: Iterable[LoggedRequest])
             row[11] += round(request.first_token_s * 1000)
         row[10] += round(request.latency_s * 1000)
         row[_FIRST_SLOT + bisect.bisect_left(LATENCY_BOUNDS_S, request.latency_s)] += 1
+        row[-1] += request.finish_reason == _FILTERED
     return found
 
 

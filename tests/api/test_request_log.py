@@ -199,6 +199,40 @@ async def test_one_client_may_send_the_same_id_again(config: Config, caller_of: 
         assert spend.cost == sum(entry.cost or 0 for entry in entries) > 0
 
 
+async def test_what_comes_again_is_logged_with_what_it_asked_for(config: Config, caller_of: Callable[..., Any]) -> None:
+    async with bureau(config, [provider(*WHOLE)]) as desk:
+        call = caller_of(desk.app)
+        call.key = await desk.key()
+        body = {"model": "model", "messages": SAID, "user": "ann"}
+        headers = {"idempotency-key": "n1"}
+        assert (await call("POST", "/v1/chat/completions", body, headers=headers)).status == 200
+        assert (await call("POST", "/v1/chat/completions", body, headers=headers)).status == 200
+        other = {**body, "model": "maker/model"}
+        assert (await call("POST", "/v1/chat/completions", other, headers=headers)).status == 422
+        entries = await desk.logged()
+        assert [(entry.wanted_model, entry.user, entry.status) for entry in entries] == [
+            ("maker/model", "ann", 422),
+            ("model", "ann", 200),
+            ("model", "ann", 200),
+        ]
+        assert [entry.cost for entry in entries[:2]] == [0, 0]
+        assert entries[2].cost
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_key_whose_policy_says_so_is_told_details_of_filters(
+    config: Config, caller_of: Callable[..., Any], is_streamed: bool
+) -> None:
+    async with bureau(config, [provider(*WHOLE)]) as desk:
+        call = caller_of(desk.app)
+        for policy in (None, "details"):
+            call.key = await desk.key(f"k-{policy}", content_filter=policy)
+            answer = await call.chat(model="model", stream=is_streamed)
+            choices = [choice for chunk in answer.chunks() for choice in chunk["choices"]] if is_streamed else None
+            for choice in choices or answer.json()["choices"]:
+                assert ("content_filter_details" in choice) == (policy is not None)
+
+
 async def test_the_operator_is_logged_and_other_routes_are_not(config: Config, caller_of: Callable[..., Any]) -> None:
     async with bureau(config, [provider(*WHOLE)]) as desk:
         call = caller_of(desk.app)

@@ -177,6 +177,18 @@ async def test_pages_follow_each_other(desk: Bureau, call: Any) -> None:
     assert found == ["r4", "r5", "r3", "r2", "r1"]
 
 
+async def test_users_are_shown_with_what_abuse_is_found_by(desk: Bureau, call: Any) -> None:
+    asked = [request(f"r{n}", user="ann", at_s=NOON_S + n * 60, finish_reason="content_filter") for n in range(3)]
+    asked.append(request("r3", user="ann", at_s=NOON_S + 3600))
+    await Ledger(desk.database).settle("p", [], asked)
+    span = {"from": "2026-11-21", "to": "2026-11-22"}
+    (ann,) = (await shown(call, "/v1/activity", by="user", **span))["data"]
+    assert (ann["requests"], ann["filtered"], ann["most_requests_per_hour"]) == (4, 3, 3)
+    (every,) = (await shown(call, "/v1/activity", by="key", **span))["data"]
+    assert every["filtered"] == 3
+    assert "most_requests_per_hour" not in every
+
+
 async def test_activity_is_ones_own_and_adds_up(desk: Bureau, call: Any) -> None:
     await told(desk)
     span = {"from": "2026-11-21", "to": "2026-11-22"}

@@ -32,10 +32,19 @@ def usage(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         await upgrade(database)
         entries: list[tuple[str, dict[str, Any]]] = [
             ("r1", {"key_id": "k1", "cost": 1_000_000_007, "user": "ann\x1b[31m"}),
-            ("r2", {"key_id": "k1", "cost": 200, "at_s": NOON_S + 86400, "provider": "v2"}),
+            (
+                "r2",
+                {
+                    "key_id": "k1",
+                    "cost": 200,
+                    "at_s": NOON_S + 86400,
+                    "provider": "v2",
+                    "finish_reason": "content_filter",
+                },
+            ),
             ("r3", {"key_id": "k2", "cost": 400, "model": "m,2"}),
         ]
-        told = [attempt(id, 1, accounts=(), **values) for id, values in entries]
+        told = [attempt(id, 1, accounts=(), **without_reason(values)) for id, values in entries]
         await Ledger(database).settle("p", told, [request(id, **values) for id, values in entries])
         await database.close()
 
@@ -49,6 +58,11 @@ def usage(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         return int(ended.value.code or 0), said.out, said.err
 
     return run
+
+
+def without_reason(values: dict[str, Any]) -> dict[str, Any]:
+    """Only requests have one."""
+    return {name: value for name, value in values.items() if name != "finish_reason"}
 
 
 def rows(told: tuple[int, str, str]) -> list[dict[str, str]]:
@@ -67,6 +81,18 @@ def test_sums_are_shown_with_what_they_come_to(usage: Usage) -> None:
         ["k2", "1", "0", "10", "4", "20", "0.0000004"],
         ["1.000000607"],
     ]
+
+
+def test_users_are_shown_with_what_abuse_is_found_by(usage: Usage) -> None:
+    _, out, _ = usage("--from", "2026-11-21", "--to", "2026-11-23", "--by", "user")
+    lines = [line.split() for line in out.splitlines()]
+    assert " ".join(lines[0]) == "user requests errors in of it cached out filtered most an hour $"
+    assert lines[1:3] == [
+        [r"ann\x1b[31m", "1", "0", "10", "4", "20", "0", "1", "1.000000007"],
+        ["-", "2", "0", "20", "8", "40", "1", "1", "0.0000006"],
+    ]
+    (ann, _) = rows(usage(*SPAN, "--by", "user", "--csv"))
+    assert (ann["num_filtered"], ann["most_requests"]) == ("0", "1")
 
 
 def test_what_a_terminal_would_obey_is_spelled_out(usage: Usage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,6 +106,7 @@ request_lists = st.lists(
         request,
         st.sampled_from(["r1", "r2", "r3", "r4"]),
         error_code=st.sampled_from([None, "overloaded"]),
+        finish_reason=st.sampled_from(["stop", "content_filter", None]),
         latency_s=st.floats(0, 100),
         model=st.sampled_from(["m1", "m2", None]),
         user=st.sampled_from([None, "ann", "bob"]),
@@ -114,8 +116,11 @@ request_lists = st.lists(
 )
 
 
-def summed(group: tuple[Any, ...], told: Sequence[SettledAttempt], logged: Sequence[LoggedRequest]) -> Spend:
-    """Counted by hand."""
+def summed(
+    group: tuple[Any, ...], told: Sequence[SettledAttempt], logged: Sequence[LoggedRequest], apart: Sequence[str]
+) -> Spend:
+    """Counted by hand; `apart`: what has rows of its own in each hour."""
+    rows = Counter((sums.hour_of(entry.at_s), *(getattr(entry, name) for name in apart)) for entry in logged)
     slots = [0] * (len(LATENCY_BOUNDS_S) + 1)
     for entry in logged:
         slots[sum(entry.latency_s > bound_s for bound_s in LATENCY_BOUNDS_S)] += 1
@@ -133,7 +138,9 @@ def summed(group: tuple[Any, ...], told: Sequence[SettledAttempt], logged: Seque
         num_first_tokens=len(logged),
         latency_ms=sum(round(entry.latency_s * 1000) for entry in logged),
         first_token_ms=200 * len(logged),
+        num_filtered=sum(entry.finish_reason == "content_filter" for entry in logged),
         latency_slots=tuple(slots),
+        most_requests=max(rows.values(), default=0),
     )
 
 
@@ -167,6 +174,7 @@ async def test_sums_are_those_of_what_was_written(
                 (group,),
                 [entry for entry in told.values() if group_of(entry) == group],  # type: ignore[no-untyped-call]
                 [entry for entry in logged.values() if group_of(entry) == group],  # type: ignore[no-untyped-call]
+                ("user",) if by == "user" else ("model",),
             )
             for group in groups
         }
