@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Generator
 from typing import Any
 
 import uvicorn
@@ -91,6 +93,17 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.close()
 
 
+class _Server(uvicorn.Server):
+    """Without uvicorn's last act, which is to end the process by the signal that stopped it: whoever serves has things
+    to put away then, such as leases of budgets."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+
 def server_of(app: ASGIApp, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
     """A server for `app`: uvloop and httptools, no access log, no Server header."""
     config = uvicorn.Config(
@@ -107,7 +120,7 @@ def server_of(app: ASGIApp, *, drain_s: int = DRAIN_S) -> uvicorn.Server:
         timeout_graceful_shutdown=drain_s,
         backlog=2048,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 async def serve(app: ASGIApp, sock: socket.socket, *, drain_s: int = DRAIN_S) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from hodios.launches import Launch
     from hodios.providers.catalog_store import CatalogStore
 
-_STOP_S = 35.0
-"""A little more than the API gives open requests to finish."""
+_STOP_S = 45.0
+"""A little more than the API gives open requests to finish, and then itself to tell the store what they cost."""
 _API_STAGE = 1
 """Above the engines: the API lets open requests finish before their engines go."""
 

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis_server import RedisServer
 
 from hodios.accounts.limits import Permit, Refusal, Scope
 from hodios.accounts.shared_limits import SharedLimiter
@@ -18,36 +17,16 @@ from hodios.store.records import Limits
 Make = Callable[..., SharedLimiter]
 
 
-class Server:
-    """A Redis of our own, which tests may stop and start."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.path = folder / "redis.sock"
-        self._command = [program, "--port", "0", "--unixsocket", str(self.path), "--save", "", "--dir", str(folder)]
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        while "ready to accept connections" not in (line := self._process.stdout.readline()):
-            assert line, "Redis has ended"
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
 @pytest.fixture(scope="module")
-def server(need: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(need("redis-server", "redis-server"), tmp_path_factory.mktemp("redis"))
+def server(need: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(need("redis-server", "redis-server"), tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-async def redis(server: Server) -> AsyncIterator[Redis]:
+async def redis(server: RedisServer) -> AsyncIterator[Redis]:
     client = Redis(unix_socket_path=str(server.path))
     yield client
     await client.aclose()
@@ -155,7 +134,7 @@ async def test_the_largest_numbers_stay_exact(make: Make) -> None:
     assert isinstance(await limiter.take("2", (scope("key/a", tokens=limit),), limit), Refusal)
 
 
-async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, server: Server) -> None:
+async def test_without_redis_each_process_keeps_to_its_part_and_comes_back(make: Make, server: RedisServer) -> None:
     now_ns = 0
     limiter, other = make(clock_ns=lambda: now_ns), make()
     scopes = (scope("key/a", requests=6, parallel=50),)

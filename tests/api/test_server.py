@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -320,5 +319,5 @@ async def test_a_process_serves_an_inherited_socket_until_sigterm() -> None:
         process.terminate()
         rest = await asyncio.wait_for(reader.read(), 30)
         assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-        assert await asyncio.wait_for(process.wait(), 30) == -signal.SIGTERM
+        assert await asyncio.wait_for(process.wait(), 30) == 0
         writer.close()
