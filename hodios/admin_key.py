@@ -1,4 +1,5 @@
-"""The one key that opens everything: how it is made, kept (HODIOS_HOME/admin.key, for the owner's eyes) and judged."""
+"""The one key that opens everything: how it is made, kept (HODIOS_HOME/admin.key, for the owner's eyes) and judged, as
+is every secret that the settings name."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ _GUESSABLE = (
     "administrator", "supersecret", "secret", "admin", "hodios", "openai", "example", "default", "letmein", "token",
     "apikey", "api-key", "api_key", "master", "your", "test", "demo", "root", "user", "local", "key", "sk-", "the",
 )  # fmt: skip
+_GOOD = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 
 
 def weakness_of(key: str) -> str | None:
@@ -37,15 +39,22 @@ def weakness_of(key: str) -> str | None:
 
 def check_exposed(host: str, key: str | None) -> None:
     """Raises ConfigError for a key that cannot guard an address which other machines reach."""
-    fix = (
-        "Set HODIOS_ADMIN_KEY to a random key, for example from: "
-        'python3 -c "import secrets; print(secrets.token_urlsafe(32))" — or listen on 127.0.0.1.'
-    )
+    fix = f"Set HODIOS_ADMIN_KEY to a random key, for example from: {_GOOD} — or listen on 127.0.0.1."
     if key is None:
         raise ConfigError(f"host = {host!r} is reachable from other machines, and no admin key is set. {fix}")
     weakness = weakness_of(key)
     if weakness:
         raise ConfigError(f"host = {host!r} is reachable from other machines, and the admin key {weakness}. {fix}")
+
+
+def check_keys_secret(secret: str | None) -> None:
+    """Raises ConfigError for one with which digests of keys could be made by others."""
+    weakness = weakness_of(secret) if secret is not None else None
+    if weakness:
+        raise ConfigError(
+            f"keys_secret {weakness}. Set HODIOS_KEYS_SECRET to what another replica's keys.secret holds, or to a "
+            f"random text, for example from: {_GOOD}"
+        )
 
 
 class AdminKey(Struct, frozen=True):

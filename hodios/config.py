@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hodios import launches, router_settings
 from hodios import setting_values as kinds
-from hodios.admin_key import check_exposed
+from hodios.admin_key import check_exposed, check_keys_secret
 from hodios.errors import ConfigError
 from hodios.remotes import ProviderSettings, Remote
 from hodios.setting_values import Setting
@@ -53,6 +53,8 @@ class Config(Struct, frozen=True, kw_only=True):
     router: router_settings.RouterSettings | None = None
     launch: tuple[launches.Launch, ...] = ()
     store_url: str | None = None
+    limits_url: str | None = None
+    keys_secret: str | None = None
 
 
 def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Config:
@@ -70,6 +72,7 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
     config = Config(**values)
     if not kinds.is_loopback(config.host):
         check_exposed(config.host, config.admin_key)
+    check_keys_secret(config.keys_secret)
     launches.check_names(config.launch, config.remote)
     launches.check_circle(config.launch, env.get(launches.LAUNCHED_AS))
     return config
@@ -78,7 +81,8 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
 def environment(config: Config, *, base: Mapping[str, str] = os.environ, with_key: bool = True) -> dict[str, str]:
     """For a child process: `base` with every setting as HODIOS_*, so that the child loads this same Config.
 
-    Without `with_key` it gets no secrets: neither the admin key nor the database's URL nor keys of other servers.
+    Without `with_key` it gets no secrets: neither the admin key nor what the store is reached with nor keys of other
+    servers.
     """
     left_out = {"HODIOS_CONFIG"} | {setting.variable for setting in SETTINGS if setting.is_secret}
     left_out |= set() if with_key else _secrets(config, base)

@@ -176,4 +176,22 @@ SETTINGS: tuple[Setting, ...] = (
         is_secret=True,
         option="url",
     ),
+    Setting(
+        "store",
+        "limits_url",
+        store_settings.limits_url,
+        "redis://USER:PASSWORD@HOST:PORT/NUMBER, rediss:// for TLS, or unix:///SOCKET",
+        "The Valkey or Redis in which several processes count limits together, see [store](store.md); absent: each "
+        "process counts alone.",
+        is_secret=True,
+    ),
+    Setting(
+        "store",
+        "keys_secret",
+        kinds.key,
+        "printable ASCII without spaces, at least 24 characters that nobody can guess",
+        "What digests of keys are made with, the same in all replicas, see [store](store.md); absent: what "
+        "HODIOS_HOME/keys.secret holds, which the first start makes.",
+        is_secret=True,
+    ),
 )

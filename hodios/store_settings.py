@@ -1,4 +1,4 @@
-"""Where keys, budgets and usage are kept, as the settings say: the section `[store]`."""
+"""Where keys, budgets and usage are kept, and where limits are counted, as the settings say: the section `[store]`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 _SERVERS = ("postgresql", "postgres")
+_COUNTERS = ("redis", "rediss", "unix")
 
 
 def url(value: object) -> str:
@@ -15,6 +16,21 @@ def url(value: object) -> str:
     parts = urlsplit(value)
     is_file = parts.scheme == "sqlite" and not (parts.netloc or parts.query or parts.fragment)
     if not (is_file or parts.scheme in _SERVERS) or len(parts.path) < 2:
+        raise ValueError
+    return value
+
+
+def limits_url(value: object) -> str:
+    """Of a Valkey or Redis. Raises ValueError."""
+    if not isinstance(value, str) or not all("!" <= c <= "~" for c in value):
+        raise ValueError
+    parts = urlsplit(value)
+    if parts.scheme == "unix":
+        is_place = len(parts.path) > 1 and "/" not in parts.netloc.rpartition("@")[2]
+    else:
+        number = parts.path.removeprefix("/")
+        is_place = bool(parts.hostname) and parts.port != 0 and (not number or number.isdecimal())
+    if parts.scheme not in _COUNTERS or not is_place or parts.fragment:
         raise ValueError
     return value
 

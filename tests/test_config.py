@@ -240,6 +240,23 @@ def test_loopback_needs_none(folder: Path, host: str) -> None:
     assert load({"HOME": "/", "HODIOS_HOST": host, "HODIOS_ADMIN_KEY": "x"}).admin_key == "x"
 
 
+@pytest.mark.parametrize("secret", ["topsecret", "changemechangemechangeme", "ab" * 32])
+def test_a_weak_secret_of_keys_is_refused_wherever_the_server_listens(folder: Path, secret: str) -> None:
+    with pytest.raises(ConfigError, match=r"keys_secret .*Set HODIOS_KEYS_SECRET") as caught:
+        load({"HOME": "/", "HODIOS_KEYS_SECRET": secret})
+    assert secret not in str(caught.value)
+
+
+def test_a_secret_of_keys_reaches_replicas_and_no_engine(folder: Path) -> None:
+    (folder / "hodios.toml").write_text(f"[store]\nkeys_secret = '{STRONG}'")
+    settings = load({"HOME": "/"})
+    assert settings.keys_secret == STRONG
+    assert environment(settings, base={})["HODIOS_KEYS_SECRET"] == STRONG
+    assert "HODIOS_KEYS_SECRET" not in environment(settings, base={"HODIOS_KEYS_SECRET": STRONG}, with_key=False)
+    with pytest.raises(ConfigError, match=r"keys_secret = \(not shown\)"):
+        load({"HOME": "/", "HODIOS_KEYS_SECRET": f"{STRONG} {STRONG}"})
+
+
 def test_command_line_options_become_variables(folder: Path) -> None:
     env = with_overrides({"HOME": "/", "HODIOS_PORT": "1"}, port=2, models=["a/b", "c/d"], exact=True, threads=None)
     settings = load(env)

@@ -8,7 +8,7 @@ import pytest
 
 from hodios import config
 from hodios.errors import ConfigError
-from hodios.store_settings import default_url, shown, url
+from hodios.store_settings import default_url, limits_url, shown, url
 
 ACCEPTED = [
     "sqlite:////var/lib/hodios.db",
@@ -31,6 +31,35 @@ def test_urls_of_both_databases_are_accepted(value: str) -> None:
 def test_everything_else_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"^$"):
         url(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["redis://127.0.0.1", "redis://:secret@cache.example:6380/2", "rediss://ann:secret@cache.example/0",
+     "redis://[::1]:6379", "rediss://h?ssl_ca_certs=/etc/ca.pem", "unix:///run/redis.sock?db=1",
+     "unix://:secret@/run/redis.sock"],
+)  # fmt: skip
+def test_urls_of_redis_are_accepted(value: str) -> None:
+    assert limits_url(value) == value
+    loaded = config.load({"HODIOS_LIMITS_URL": value})
+    assert loaded.limits_url == value
+    assert "HODIOS_LIMITS_URL" not in config.environment(loaded, base={}, with_key=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "127.0.0.1:6379", "http://h", "redis://", "redis:///0", "redis://h/one", "redis://h:0", "redis://h:port",
+     "redis://h:65536", "redis://h/0#x", "redis://h/0/1", "unix://", "unix:///", "redis://h/ 0", 6379, None],
+)  # fmt: skip
+def test_everything_else_counts_no_limits(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^$|[Pp]ort"):
+        limits_url(value)
+
+
+def test_a_refused_url_of_redis_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"limits_url = \(not shown\)") as refused:
+        config.load({"HODIOS_LIMITS_URL": "redis://:hunter2@host:port", "HODIOS_HOME": str(tmp_path)})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_refused_url_is_not_shown(tmp_path: Path) -> None:

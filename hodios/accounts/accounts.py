@@ -25,7 +25,7 @@ from hodios.accounts.idempotency import Idempotency
 from hodios.accounts.journal import Journal
 from hodios.accounts.journal_format import Outcome
 from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
-from hodios.accounts.limits import Limiter, Permit, Refusal, scopes_of
+from hodios.accounts.limits import Limiter, Permit, Refusal, Standing, scopes_of
 from hodios.accounts.purse import Lender, Purse
 from hodios.accounts.replay import Releaser, replay
 from hodios.accounts.reservations import Reservation, Reservations, Wanted
@@ -89,6 +89,9 @@ class Figures(Struct, frozen=True, kw_only=True):
     leased: int
     is_degraded: bool
     """Whether the store could not be reached last."""
+    limits: Standing
+    num_sharing: int
+    """Processes that have limits in common, as counted last."""
 
 
 class Accounts:
@@ -212,6 +215,8 @@ class Accounts:
             num_failed_commits=self._journal.num_failed_commits,
             leased=sum(self._purse.leased.values()),
             is_degraded=self._keyring.is_degraded or self._drain.num_failures > 0,
+            limits=self._limiter.standing,
+            num_sharing=self._limiter.num_sharing,
         )
 
     async def run(self, home: Path) -> None:

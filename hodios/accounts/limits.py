@@ -19,6 +19,8 @@ SLOT_RETRY_NS = 10**9
 """When to ask again where too many requests are on their way: nobody knows when the next one ends."""
 _LEAST_SWEPT = 1024
 Measure = Literal["requests", "tokens", "parallel requests"]
+Standing = Literal["local", "shared", "degraded"]
+"""Limits hold for this process alone, or for all that share them; degraded: for each its part of what they share."""
 
 
 class Scope(Struct, frozen=True):
@@ -66,6 +68,13 @@ class Permit(Struct, eq=False):
 
 
 class Limiter(Protocol):
+    @property
+    def standing(self) -> Standing: ...
+
+    @property
+    def num_sharing(self) -> int:
+        """How many processes have limits in common, as counted last."""
+
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal: ...
 
     def settle(self, permit: Permit, num_tokens: int) -> None:
@@ -209,6 +218,8 @@ class RateTable:
 
 class LocalLimiter:
     """`num_sharing` processes have the limits in common, and each of them its part."""
+
+    standing: Standing = "local"
 
     def __init__(self, clock_ns: Callable[[], int], num_sharing: int = 1) -> None:
         self.num_sharing = num_sharing

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from hodios import secret_file
 from hodios.accounts.accounts import Accounts, Store, keeping
-from hodios.accounts.limits import LocalLimiter
+from hodios.accounts.limits import Limiter, LocalLimiter
 from hodios.errors import SetupError
 from hodios.store import migration
 from hodios.store.database import Database
@@ -41,10 +41,12 @@ class Office(Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def opened(home: Path, url: str) -> AsyncGenerator[Office, None]:
+async def opened(
+    home: Path, url: str, *, limits_url: str | None = None, keys_secret: str | None = None, num_processes: int = 1
+) -> AsyncGenerator[Office, None]:
     """At work within the block. SQLite's tables are brought up to date; of PostgreSQL's that is asked of the operator,
-    since other replicas may not have the new version yet. Raises SetupError."""
-    secret = obtain_secret(home)
+    since other replicas may not have the new version yet. `num_processes`: of this server. Raises SetupError."""
+    secret = obtain_secret(home, keys_secret)
     database = Database.open(url)
     try:
         await ready_tables(database, url)
@@ -56,14 +58,32 @@ async def opened(home: Path, url: str) -> AsyncGenerator[Office, None]:
             leases=Leases(database),
             ledger=Ledger(database),
         )
-        async with keeping(home, store, LocalLimiter(time.monotonic_ns), secret) as accounts:
+        async with (
+            _limiter(limits_url, num_processes) as limiter,
+            keeping(home, store, limiter, secret) as accounts,
+        ):
             yield Office(accounts, database, keys, projects, secret)
     finally:
         await database.close()
 
 
-def obtain_secret(home: Path) -> bytes:
-    """The one that digests of keys are made with; a new one where there is none. Raises SetupError."""
+@contextlib.asynccontextmanager
+async def _limiter(url: str | None, num_processes: int) -> AsyncGenerator[Limiter, None]:
+    if url is None:
+        yield LocalLimiter(time.monotonic_ns)
+        return
+    # Imported here because most have no Redis, and its client is large.
+    from hodios.accounts.shared_limits import sharing
+
+    async with sharing(url, time.monotonic_ns, num_processes) as limiter:
+        yield limiter
+
+
+def obtain_secret(home: Path, named: str | None = None) -> bytes:
+    """The one that digests of keys are made with: the one that the settings have `named`, else the one kept at `home`,
+    else a new one. Raises SetupError."""
+    if named is not None:
+        return named.encode()
     path = home / SECRET
     try:
         return secret_file.obtain(path, lambda: secrets.token_hex(32)).text.encode()

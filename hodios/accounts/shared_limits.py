@@ -7,10 +7,14 @@ only module that knows Redis.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncGenerator, Callable
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from hodios.accounts.gcra import MINUTE_NS
@@ -22,16 +26,23 @@ from hodios.accounts.limits import (
     RateState,
     Refusal,
     Scope,
+    Standing,
     Window,
     tightest,
 )
+from hodios.errors import SetupError
 
-ANSWER_WITHIN_S = 0.25
-"""So long a request waits for Redis."""
+ANSWER_WITHIN_S = 0.5
+"""So long a request waits for Redis, once it is its turn."""
+MOST_AT_ONCE = 8
+"""Requests that Redis is asked for at the same time: a crowd must not make it look as if it did not answer."""
 RETRY_S = 1.0
 """So long nobody asks Redis after it has failed."""
 SLOT_S = 60.0
 """A slot is free again so long after its process has ceased to renew it."""
+MOST_CONNECTIONS = MOST_AT_ONCE + 4
+MOST_TOLD = 128
+"""Commands that Redis gets at once."""
 _PERIOD_US = MINUTE_NS // 1000
 _MEASURES: tuple[Measure, ...] = ("requests", "tokens", "parallel requests")
 _log = logging.getLogger(__name__)
@@ -126,11 +137,15 @@ return redis.call('ZCARD', KEYS[1])
 """
 
 
+_Command = tuple[str, list[str], list[int | str]]
+"""A script, or ZREM; keys; arguments."""
+
+
 class SharedLimiter:
     """`process` is a name that no other one has. `run` keeps slots, counts processes and does what nobody waits for.
 
-    `prefix` sets installations apart that share a Redis. All keys of one request have the same hash tag, its widest
-    scope, as a cluster demands.
+    `least_sharing`: so many processes are known to share limits, whoever is counted. `prefix` sets installations apart
+    that share a Redis. All keys of one request have the same hash tag, its widest scope, as a cluster demands.
     """
 
     def __init__(
@@ -140,17 +155,21 @@ class SharedLimiter:
         process: str,
         prefix: str = "hodios",
         slot_s: float = SLOT_S,
+        least_sharing: int = 1,
     ) -> None:
         self._redis = redis
         self._clock_ns = clock_ns
         self._process = process
         self._prefix = prefix
         self._slot_us = int(slot_s * 1e6)
-        self._local = LocalLimiter(clock_ns)
+        self._least_sharing = least_sharing
+        self._local = LocalLimiter(clock_ns, least_sharing)
         self._held: dict[str, Permit] = {}
-        self._later: asyncio.Queue[tuple[str, list[str], list[int | str]]] = asyncio.Queue()
+        self._later: asyncio.Queue[_Command] = asyncio.Queue()
         self._away_until_ns: int | None = None
         self._take = redis.register_script(_TAKE)
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._processes = f"{prefix}:processes"
 
     @property
     def is_degraded(self) -> bool:
@@ -158,26 +177,21 @@ class SharedLimiter:
         return self._away_until_ns is not None
 
     @property
+    def standing(self) -> Standing:
+        return "degraded" if self.is_degraded else "shared"
+
+    @property
     def num_sharing(self) -> int:
-        """How many processes have limits in common, as counted last."""
         return self._local.num_sharing
 
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal:
         if not scopes:
             return Permit(permit_id, (), num_tokens, RateState())
-        if self._away_until_ns is None or self._clock_ns() >= self._away_until_ns:
-            try:
-                async with asyncio.timeout(ANSWER_WITHIN_S):
-                    answer = await self._take(
-                        keys=[key for scope in scopes for key in self._keys(scopes, scope)],
-                        args=[_PERIOD_US, num_tokens, self._slot_us, permit_id, *_limits(scopes)],
-                    )
-            except (RedisError, OSError, TimeoutError) as error:
-                self._lose(error)
-            else:
-                self._find()
-                return self._judge(permit_id, scopes, num_tokens, answer)
-        return await self._local.take(permit_id, scopes, num_tokens)
+        async with self._turns:
+            answer = await self._asked(permit_id, scopes, num_tokens)
+        if answer is None:
+            return await self._local.take(permit_id, scopes, num_tokens)
+        return self._judge(permit_id, scopes, num_tokens, answer)
 
     def settle(self, permit: Permit, num_tokens: int) -> None:
         if not permit.is_shared:
@@ -196,17 +210,24 @@ class SharedLimiter:
         elif not permit.is_released:
             permit.is_released = True
             self._held.pop(permit.id, None)
-            for key in self._slot_keys(permit):
-                self._later.put_nowait(("ZREM", [key], [permit.id]))
+            self._end(permit)
 
     async def count(self) -> None:
         """Be counted, and find out how many processes have limits in common; remembered while Redis is away."""
         try:
-            self._local.num_sharing = await self._do(
-                _COUNT, [f"{self._prefix}:processes"], [self._slot_us, self._process]
-            )
+            (num,) = await self._do((_COUNT, [self._processes], [self._slot_us, self._process]))
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)
+        else:
+            self._local.num_sharing = max(num, self._least_sharing)
+            self._find()
+
+    async def close(self) -> None:
+        """After `run` has ended: what Redis was not told yet, and that this process is gone."""
+        self._later.put_nowait(("ZREM", [self._processes], [self._process]))
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            while commands := self._due():
+                await self._do(*commands)
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -218,33 +239,69 @@ class SharedLimiter:
         """Returns when Redis was told everything. Needs `run`."""
         await self._later.join()
 
+    async def _asked(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> list[int] | None:
+        """What the script answers; None where Redis does not."""
+        if self._away_until_ns is not None and self._clock_ns() < self._away_until_ns:
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                answer: list[int] = await self._take(
+                    keys=[key for scope in scopes for key in self._keys(scopes, scope)],
+                    args=[_PERIOD_US, num_tokens, self._slot_us, permit_id, *_limits(scopes)],
+                )
+        except (RedisError, OSError, TimeoutError) as error:
+            self._lose(error)
+            return None
+        self._find()
+        return answer
+
     async def _tell(self) -> None:
         while True:
-            script, keys, args = await self._later.get()
+            commands = [await self._later.get(), *self._due()]
             try:
-                await self._do(script, keys, args)
+                await self._do(*commands)
             except (RedisError, OSError, TimeoutError) as error:
                 # Tokens are forgiven and slots end by themselves: what comes late would be wrong by then.
                 self._lose(error)
             finally:
-                self._later.task_done()
+                for _ in commands:
+                    self._later.task_done()
+
+    def _due(self) -> list[_Command]:
+        return [self._later.get_nowait() for _ in range(min(self._later.qsize(), MOST_TOLD))]
 
     async def _renew(self) -> None:
         while True:
+            await asyncio.sleep(RETRY_S if self.is_degraded else self._slot_us / 3e6)
             await self.count()
-            await asyncio.sleep(self._slot_us / 3e6)
-            for permit in list(self._held.values()):
-                try:
-                    await self._do(_RENEW, self._slot_keys(permit), [self._slot_us, permit.id])
-                except (RedisError, OSError, TimeoutError) as error:
-                    self._lose(error)
-                    break
+            held = [permit for permit in self._held.values() if not self.is_degraded]
+            renewals: list[_Command] = [
+                (_RENEW, self._slot_keys(permit), [self._slot_us, permit.id]) for permit in held
+            ]
+            try:
+                for at in range(0, len(renewals), MOST_TOLD):
+                    await self._do(*renewals[at : at + MOST_TOLD])
+            except (RedisError, OSError, TimeoutError) as error:
+                self._lose(error)
+            for permit in held:
+                # Its end may have overtaken its renewal.
+                if permit.is_released:
+                    self._end(permit)
 
-    async def _do(self, script: str, keys: list[str], args: list[int | str]) -> int:
+    def _end(self, permit: Permit) -> None:
+        for key in self._slot_keys(permit):
+            self._later.put_nowait(("ZREM", [key], [permit.id]))
+
+    async def _do(self, *commands: _Command) -> list[int]:
+        """In one go; what each of them has answered."""
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            if script == "ZREM":
-                return int(await self._redis.zrem(keys[0], *args))
-            return int(await self._redis.register_script(script)(keys=keys, args=args) or 0)
+            pipeline = self._redis.pipeline(transaction=False)
+            for script, keys, args in commands:
+                if script == "ZREM":
+                    pipeline.zrem(keys[0], *args)
+                else:
+                    await self._redis.register_script(script)(keys=keys, args=args, client=pipeline)
+            return await pipeline.execute()
 
     def _judge(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int, answer: list[int]) -> Permit | Refusal:
         wait_us, by, measure, *windows = answer
@@ -270,13 +327,35 @@ class SharedLimiter:
 
     def _lose(self, error: Exception) -> None:
         if self._away_until_ns is None:
-            _log.warning("Redis does not answer (%s): each process keeps to its part of the limits", error)
+            told = str(error) or type(error).__name__
+            _log.warning("Redis does not answer (%s): each process keeps to its part of the limits", told)
         self._away_until_ns = self._clock_ns() + int(RETRY_S * 1e9)
 
     def _find(self) -> None:
         if self._away_until_ns is not None:
             _log.warning("Redis answers again: limits are shared")
         self._away_until_ns = None
+
+
+@contextlib.asynccontextmanager
+async def sharing(url: str, clock_ns: Callable[[], int], least_sharing: int) -> AsyncGenerator[SharedLimiter, None]:
+    """A limiter with the Redis at `url`, which need not answer yet. Raises SetupError for a URL without sense."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=MOST_CONNECTIONS,
+                timeout=ANSWER_WITHIN_S,
+                # Once, on a new connection, where the server has closed an idle one.
+                retry=Retry(NoBackoff(), 1),
+            )
+            redis = await stack.enter_async_context(Redis.from_pool(pool))
+            limiter = SharedLimiter(redis, clock_ns, secrets.token_hex(16), least_sharing=least_sharing)
+            await limiter.count()
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"HODIOS_LIMITS_URL is not accepted: {error}.") from error
+        stack.push_async_callback(limiter.close)
+        yield limiter
 
 
 def _limits(scopes: tuple[Scope, ...]) -> list[int]:

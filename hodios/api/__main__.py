@@ -63,7 +63,8 @@ async def run(settings: config.Config, models: list[Prepared], sock: socket.sock
         more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
     )
     url = settings.store_url or default_url(settings.home)
-    async with opened(settings.home, url) as office, roster.watching(), synchronizer.running():
+    accounts = opened(settings.home, url, limits_url=settings.limits_url, keys_secret=settings.keys_secret)
+    async with accounts as office, roster.watching(), synchronizer.running():
         app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office)
         _spare_collector()
         await serve(app, sock)

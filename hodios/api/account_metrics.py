@@ -29,6 +29,8 @@ class AccountCollector(Collector):
             ("journal_bytes", "Of the files that hold them meanwhile.", found.journal_bytes),
             ("leased_dollars", "Of budgets, leased to this process.", dollar_number(found.leased)),
             ("store_degraded", "1 where the store could not be reached last.", found.is_degraded),
+            ("limits_degraded", "1 where limits are kept without Redis.", found.limits == "degraded"),
+            ("limits_processes", "That have limits in common, as counted last.", found.num_sharing),
         )
         for name, told, value in gauges:
             yield GaugeMetricFamily(f"hodios_accounts_{name}", told, value=float(value))
@@ -42,6 +44,8 @@ class AccountCollector(Collector):
 def account_fields(figures: Figures) -> dict[str, Any]:
     return {
         "store": "degraded" if figures.is_degraded else "ready",
+        "limits": figures.limits,
+        "limits_processes": figures.num_sharing,
         "held": figures.num_held,
         "waiting": figures.num_waiting,
         "undrained": figures.num_undrained,

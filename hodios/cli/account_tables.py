@@ -45,7 +45,7 @@ def run_on_store(work: Callable[[Registry, Database], Awaitable[T]]) -> T:
     url = config.store_url or default_url(config.home)
 
     async def opened() -> T:
-        secret = obtain_secret(config.home)
+        secret = obtain_secret(config.home, config.keys_secret)
         database = Database.open(url)
         try:
             await ready_tables(database, url)

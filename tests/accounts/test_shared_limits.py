@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from redis_server import RedisServer
 
 from hodios.accounts.limits import Permit, Refusal, Scope
-from hodios.accounts.shared_limits import SharedLimiter
+from hodios.accounts.shared_limits import SharedLimiter, sharing
+from hodios.errors import SetupError
 from hodios.store.records import Limits
 
 Make = Callable[..., SharedLimiter]
@@ -40,22 +41,25 @@ def scope(name: str, requests: int | None = None, tokens: int | None = None, par
 async def make(redis: Redis) -> AsyncIterator[Make]:
     """Limiters of several processes, which share what they count."""
     prefix = uuid.uuid4().hex
-    async with contextlib.AsyncExitStack() as stack:
+    tasks = []
 
-        def begin(
-            client: Redis = redis, clock_ns: Callable[[], int] = time.monotonic_ns, **more: float
-        ) -> SharedLimiter:
-            limiter = SharedLimiter(client, clock_ns, uuid.uuid4().hex, prefix, **more)
-            task = asyncio.create_task(limiter.run())
+    def begin(client: Redis = redis, clock_ns: Callable[[], int] = time.monotonic_ns, **more: float) -> SharedLimiter:
+        limiter = SharedLimiter(client, clock_ns, uuid.uuid4().hex, prefix, **more)
+        tasks.append(asyncio.create_task(limiter.run()))
+        return limiter
 
-            async def end() -> None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+    yield begin
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
-            stack.push_async_callback(end)
-            return limiter
 
-        yield begin
+@contextlib.asynccontextmanager
+async def running(limiter: SharedLimiter) -> AsyncIterator[None]:
+    task = asyncio.create_task(limiter.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_processes_count_together(make: Make) -> None:
@@ -174,3 +178,64 @@ async def test_who_has_no_limits_asks_nobody(make: Make) -> None:
     permit = await make(Redis(host="127.0.0.1", port=1)).take("1", (), 5)
     assert isinstance(permit, Permit)
     assert not permit.is_shared
+
+
+async def test_a_crowd_is_no_silence(make: Make) -> None:
+    limiter = make()
+    scopes = (scope("key/a", requests=100),)
+    outcomes = await asyncio.gather(*(limiter.take(str(at), scopes, 0) for at in range(300)))
+    assert sum(isinstance(outcome, Permit) for outcome in outcomes) in (100, 101, 102)
+    assert limiter.standing == "shared"
+
+
+async def _becomes(limiter: SharedLimiter, standing: str) -> None:
+    async with asyncio.timeout(30):
+        while limiter.standing != standing:  # noqa: ASYNC110 - another process starts or ends
+            await asyncio.sleep(0.02)
+
+
+async def test_a_start_without_redis_knows_its_own_server_and_finds_redis_by_itself(server: RedisServer) -> None:
+    server.stop()
+    try:
+        async with sharing(server.url, time.monotonic_ns, least_sharing=3) as limiter, running(limiter):
+            assert (limiter.standing, limiter.num_sharing) == ("degraded", 3)
+            scopes = (scope("key/a", requests=6),)
+            outcomes = [await limiter.take(str(at), scopes, 0) for at in range(3)]
+            assert [type(outcome) for outcome in outcomes] == [Permit, Permit, Refusal]
+            server.start()
+            await _becomes(limiter, "shared")
+            assert limiter.num_sharing == 3, "the others of the server have not been counted yet"
+    finally:
+        server.start()
+
+
+async def test_who_ends_leaves_nothing_behind(server: RedisServer, redis: Redis) -> None:
+    scopes = (scope("key/left", parallel=1),)
+    async with sharing(server.url, time.monotonic_ns, 1) as limiter:
+        permit = await limiter.take("1", scopes, 0)
+        assert isinstance(permit, Permit)
+        assert await redis.zcard("hodios:processes") == 1
+        limiter.release(permit)
+    assert await redis.zcard("hodios:processes") == 0
+    assert await redis.zcard("hodios:{key/left}:key/left:slots") == 0
+
+
+async def test_slots_survive_a_redis_that_forgets(make: Make, server: RedisServer) -> None:
+    limiter, other = make(slot_s=0.3), make()
+    scopes = (scope("key/a", parallel=1),)
+    assert isinstance(await limiter.take("1", scopes, 0), Permit)
+    server.stop()
+    await _becomes(limiter, "degraded")
+    server.start()
+    await _becomes(limiter, "shared")
+    async with asyncio.timeout(30):
+        while isinstance(permit := await other.take("2", scopes, 0), Permit):
+            other.release(permit)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1/0?nonsense=1", "redis://127.0.0.1/?socket_timeout=soon"])
+async def test_a_url_without_sense_is_told_at_the_start(url: str) -> None:
+    with pytest.raises(SetupError, match="HODIOS_LIMITS_URL is not accepted"):
+        async with sharing(url, time.monotonic_ns, 1):
+            pass
