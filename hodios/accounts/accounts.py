@@ -124,6 +124,14 @@ class Accounts:
         """Whose key it is. Raises AuthenticationError, and Overloaded where nobody can tell."""
         return await self._keyring.admit(text)
 
+    async def admit_current(self, text: str) -> Admitted:
+        """As `admit`, but not of a key that was replaced."""
+        return await self._keyring.admit_current(text)
+
+    async def admit_again(self, digest: bytes) -> Admitted:
+        """As `admit_current`, of a key that was shown before."""
+        return await self._keyring.admit_again(digest)
+
     async def permit(self, admitted: Admitted, request_id: str, num_tokens: int, timeout_s: float) -> Permit | Refusal:
         """Let the request pass the limits, which expects so many tokens; keys that queue wait for so long. Whoever gets
         a permit ends it with `leave`; `limits.refused` says what a client is told of a refusal."""

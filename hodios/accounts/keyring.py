@@ -99,7 +99,22 @@ class Keyring:
         """Raises AuthenticationError for what is no key, or none any more, and Overloaded where nobody can tell."""
         if not self._is_ours(text):
             raise _rejected("is not known here")
-        digest = digest_of(self._secret, text)
+        return await self._admit(digest_of(self._secret, text))
+
+    async def admit_current(self, text: str) -> Admitted:
+        """As `admit`, but a key that was replaced is good no longer, not even until its old text runs out."""
+        if not self._is_ours(text):
+            raise _rejected("is not known here")
+        return await self.admit_again(digest_of(self._secret, text))
+
+    async def admit_again(self, digest: bytes) -> Admitted:
+        """As `admit_current`, for somebody who has shown the key before."""
+        admitted = await self._admit(digest)
+        if not hmac.compare_digest(admitted.key.digest, digest):
+            raise _rejected("was replaced by a new one")
+        return admitted
+
+    async def _admit(self, digest: bytes) -> Admitted:
         now_s = self._clock_s()
         entry = self._known.get(digest) or self._unknown.get(digest)
         if entry is None or not self._is_fresh(entry, now_s):

@@ -30,7 +30,9 @@ from hodios.api.catalog_entries import Statistics
 from hodios.api.cors import Cors
 from hodios.api.exchange import CLIENT_GONE, ClientGone, Exchange
 from hodios.api.generation import Generations
+from hodios.api.guesses import Guesses
 from hodios.api.health import Health
+from hodios.api.marks import Marks
 from hodios.api.metrics import Metrics
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
@@ -39,6 +41,9 @@ from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
 from hodios.api.routes import ROUTES, RouteName
+from hodios.api.session_keeper import SessionKeeper
+from hodios.api.session_tokens import TokenSigner
+from hodios.api.sessions import Sessions
 from hodios.api.statistics import Figures
 from hodios.api.status import StatusPage
 from hodios.api.tokens import Tokenization
@@ -132,7 +137,7 @@ class Door:
         if self._cors.is_preflight(exchange):
             await self._cors.answer_preflight(exchange)
             return
-        caller = await self._doorkeeper.admit(scope["path"], exchange.in_headers)
+        caller = await self._doorkeeper.admit(scope["method"], scope["path"], exchange.in_headers)
         exchange.caller, exchange.admitted = caller.id, caller.admitted
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         if endpoint is None:
@@ -178,6 +183,7 @@ class _Parts(NamedTuple):
     usage: UsageReports
     recommendations: Recommendations
     request_log: RequestLog | None
+    sessions: SessionKeeper
 
 
 def _parts(
@@ -226,7 +232,14 @@ def _parts(
         recommendations=Recommendations(gateway, database, registry, clock=clock),
         registry=registry,
         request_log=request_log,
+        sessions=_session_keeper(config, office, clock),
     )
+
+
+def _session_keeper(config: Config, office: Office | None, clock: Callable[[], float]) -> SessionKeeper:
+    signer = TokenSigner(office.secret if office else b"", config.admin_key)
+    marks = Marks(config.home / "state" / "web", clock)
+    return SessionKeeper(signer, office.accounts if office else None, marks, clock)
 
 
 def _handlers(
@@ -248,7 +261,7 @@ def _handlers(
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
     document = openapi_document(config.max_choices)
-    pages = Pages()
+    sessions = Sessions(parts.sessions, config.admin_key, parts.accounts, Guesses(monotonic), clock)
     return {
         "chat/completions": generation.chat,
         "completions": generation.completions,
@@ -271,13 +284,22 @@ def _handlers(
         "sync": admin.sync,
         "standings": admin.standings,
         "prices": admin.prices,
-        "root": pages.enter,
-        "pages": pages.enter,
-        "page": pages.show,
         **account_admin.handlers(),
+        **Pages().handlers(),
+        **sessions.handlers(),
         **parts.usage.handlers(),
         **parts.recommendations.handlers(),
     }
+
+
+def _doorkeeper(config: Config, parts: _Parts) -> Doorkeeper:
+    return Doorkeeper(
+        config.admin_key,
+        sessions=parts.sessions,
+        accounts=parts.accounts,
+        is_metrics_public=config.metrics_public,
+        is_status_public=config.status_public,
+    )
 
 
 def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
@@ -351,12 +373,7 @@ def create_app(
     app.middleware_stack = Door(
         ExceptionMiddleware(app.router, handlers={HTTPException: _refuse}),
         endpoints=_straight(routes),
-        doorkeeper=Doorkeeper(
-            config.admin_key,
-            accounts=parts.accounts,
-            is_metrics_public=config.metrics_public,
-            is_status_public=config.status_public,
-        ),
+        doorkeeper=_doorkeeper(config, parts),
         cors=Cors(config.cors_origins),
         metrics=parts.metrics,
         request_log=parts.request_log,

@@ -12,6 +12,7 @@ from msgspec import Struct
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.keyring import Admitted
 from hodios.api.routes import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PREFIX
+from hodios.api.session_keeper import SessionKeeper
 from hodios.errors import AuthenticationError, PermissionDenied
 from hodios.store.records import KeyRecord
 
@@ -33,45 +34,59 @@ _NOBODY = Caller("")
 
 
 class Doorkeeper:
-    """Without an admin key and accounts nobody but the public paths' visitors comes in."""
+    """Without an admin key and accounts nobody but the public paths' visitors comes in. Who has logged in to the web
+    page needs to send no key: `sessions` know him."""
 
     def __init__(
         self,
         admin_key: str | None,
         *,
+        sessions: SessionKeeper,
         accounts: Accounts | None = None,
         is_metrics_public: bool = False,
         is_status_public: bool = False,
     ) -> None:
         self._digest = None if admin_key is None else _digest(admin_key.encode())
         self._accounts = accounts
+        self._sessions = sessions
         self._operator = Caller(ADMIN, None if accounts is None else _OPERATOR)
         opened = {"/metrics": is_metrics_public, "/status": is_status_public}
         self._public = PUBLIC_PATHS | {path for path, is_open in opened.items() if is_open}
 
-    async def admit(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
+    async def admit(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises AuthenticationError, PermissionDenied, and Overloaded where nobody can tell whether a key is good."""
         if path in self._public or path.startswith(PUBLIC_PREFIX):
             return _NOBODY
-        key = _key_in(headers)
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            session = await self._sessions.admit(method, headers)
+            if session is None:
+                raise AuthenticationError(f"no API key was given; {_HOW}")
+            return self._operator if session.admitted is None else _with_key(session.admitted, path)
+        key = _key_in(authorization)
         if self._digest is not None and hmac.compare_digest(_digest(key), self._digest):
             return self._operator
         if self._accounts is None:
             raise AuthenticationError(f"the API key is not known here; {_HOW}")
-        admitted = await self._accounts.admit(key.decode("latin-1"))
-        if path.startswith(_ADMIN_PREFIX) or path in ADMIN_PATHS:
-            raise PermissionDenied(f"{path[:200]} is for the admin key alone")
-        return Caller(admitted.key.id, admitted)
+        return _with_key(await self._accounts.admit(key.decode("latin-1")), path)
 
 
-def _key_in(headers: Mapping[bytes, bytes]) -> bytes:
-    authorization = headers.get(b"authorization")
-    if authorization is None:
-        raise AuthenticationError(f"no API key was given; {_HOW}")
+def _with_key(admitted: Admitted, path: str) -> Caller:
+    """Raises PermissionDenied."""
+    if path.startswith(_ADMIN_PREFIX) or path in ADMIN_PATHS:
+        raise PermissionDenied(f"{path[:200]} is for the admin key alone")
+    return Caller(admitted.key.id, admitted)
+
+
+def _key_in(authorization: bytes) -> bytes:
     scheme, _, key = authorization.partition(b" ")
     if scheme.lower() != b"bearer" or not key.strip():
         raise AuthenticationError(f"the Authorization header holds no bearer key; {_HOW}")
     return key.strip()
+
+
+def is_same(key: bytes, other: bytes) -> bool:
+    return hmac.compare_digest(_digest(key), _digest(other))
 
 
 def _digest(key: bytes) -> bytes:

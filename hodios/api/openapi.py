@@ -18,6 +18,8 @@ from hodios.api.recommendations import FILTERS as RECOMMENDATION_FILTERS
 from hodios.api.recommendations import recommendation_schemas
 from hodios.api.routes import PREFIXES, ROUTES, RouteInfo
 from hodios.api.schemas import ANSWER_SCHEMAS
+from hodios.api.session_keeper import COOKIE
+from hodios.api.sessions import session_schemas
 from hodios.api.tokens import DETOKENIZE, TOKENIZE
 from hodios.api.usage import ACTIVITY_FILTERS, QUERY_FILTERS
 from hodios.api.usage_entries import usage_schemas
@@ -27,8 +29,9 @@ GENERATES = (CHAT, COMPLETIONS)
 ADMINISTERS = frozenset(info.name for info in ROUTES if info.path.startswith("/admin/"))
 ACCOUNTS = frozenset(info.name for info in ROUTES if info.path.startswith(("/admin/v1/keys", "/admin/v1/projects")))
 USES = ("key", "credits", "queries", "activity", "recommendations")
+SESSIONS: dict[str, tuple[int, ...]] = {"open_session": (401, 403, 429, 503), "end_session": (403, 503)}
 ERRORS: dict[str, tuple[int, ...]] = {
-    "all": (401, 500),
+    "all": (401, 403, 500),
     "body": (400, 413),
     "model": (404,),
     "provider": (502, 503, 504),
@@ -50,17 +53,21 @@ def openapi_document(max_choices: int) -> Schema:
             "description": f"The OpenAI routes answer under four prefixes: {', '.join(PREFIXES[:3])} and none.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"session": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            },
             "schemas": {**_requests(max_choices), **ANSWER_SCHEMAS, **_admin_schemas()},
         },
     }
 
 
 def _admin_schemas() -> dict[str, Schema]:
-    return {**admin_schemas(), **request_schemas(), **account_schemas(), **usage_schemas(), **recommendation_schemas()}
+    tables = (admin_schemas, request_schemas, account_schemas, usage_schemas, recommendation_schemas, session_schemas)
+    return {name: schema for table in tables for name, schema in table().items()}
 
 
 def _ref(name: str) -> Schema:
@@ -111,6 +118,7 @@ _BODIES = {
     "tokenize": "TokenizeRequest",
     "detokenize": "DetokenizeRequest",
     "sync": "SyncRequest",
+    "open_session": "SessionRequest",
     "create_key": "KeyRequest",
     "change_key": "KeyChange",
     "rotate_key": "KeyRotation",
@@ -139,6 +147,9 @@ _SUCCESSES = {
     "sync": "SyncOutcomes",
     "standings": "SyncStandings",
     "prices": "PriceHistory",
+    "open_session": "SessionDetails",
+    "show_session": "SessionState",
+    "end_session": "NoSession",
     "list_keys": "KeyList",
     "create_key": "KeyWithText",
     "show_key": "KeyDetails",
@@ -178,13 +189,16 @@ def _responses(info: RouteInfo) -> Schema:
     if info.name in ("ready", "health"):
         responses["503"] = {"description": "no model is ready", "content": _json(_ref(_SUCCESSES[info.name]))}
     statuses = [500] if info.access == "public" else list(ERRORS["all"])
-    if info.name in ADMINISTERS:
-        statuses += [403]
+    if info.name in SESSIONS:
+        statuses += SESSIONS[info.name]
     if info.name in ACCOUNTS:
         statuses += _account_errors(info)
     if info.name in (*_BODIES, *_QUERIES, "generation", "reload"):
         statuses += [400] if info.method == "GET" else ERRORS["body"]
-    if info.name in (*_BODIES, "model", "endpoints", "generation", "tokenizer_info") and info.name not in ADMINISTERS:
+    if info.name in (*_BODIES, "model", "endpoints", "generation", "tokenizer_info") and info.name not in (
+        *ADMINISTERS,
+        *SESSIONS,
+    ):
         statuses += ERRORS["model"]
     if info.name in ("tokenize", "detokenize", "tokenizer_info"):
         statuses += [501]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 
 from hodios.api.exchange import Exchange
+from hodios.api.routes import RouteName
 from hodios.errors import NotFound
 
 FOLDER = Path(__file__).parent.parent / "ui"
@@ -76,6 +78,9 @@ class Pages:
             for path in sorted(folder.rglob("*"))
             if path.suffix in TYPES and path.is_file()
         }
+
+    def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
+        return {"root": self.enter, "pages": self.enter, "page": self.show}
 
     async def enter(self, exchange: Exchange) -> None:
         """GET / and GET /ui."""
