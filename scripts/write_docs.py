@@ -22,6 +22,7 @@ COMMANDS = (
     ("pull",),
     ("sync",),
     ("usage",),
+    ("ui",),
     ("doctor",),
     ("bench",),
     ("bench", "engine"),

@@ -51,10 +51,16 @@ def holder(each: ModelAtProvider) -> str:
 
 
 def lines(
-    states: Sequence[ModelAtProvider], cards: Sequence[ModelCard], providers: Iterable[str], *, url: str, key: str
+    states: Sequence[ModelAtProvider],
+    cards: Sequence[ModelCard],
+    providers: Iterable[str],
+    *,
+    url: str,
+    key: str,
+    page: str,
 ) -> list[str]:
     """All that is to be said. `cards`: of the local models that are not given up; `providers`: the other ones that
-    are asked, in the order in which they are shown."""
+    are asked, in the order in which they are shown; `page`: a link that opens the web page once."""
     told = [f"\nHodios {__version__} serves at {url} (OpenAI-compatible; base URL {url}/v1):"]
     ready = {(each.provider, each.model) for each in states if each.state == "ready"}
     for card in cards:
@@ -63,6 +69,7 @@ def lines(
     providers = dict.fromkeys((*providers, *(each.provider for each in states if each.provider != LOCAL)))
     for provider in providers:
         told.append(f"  {_summary(provider, [each for each in states if each.provider == provider])}")
+    told.append(f"\nThe web page is at {url}/ui/; this link opens it once, within ten minutes:\n\n  {page}")
     rank = {name: place for place, name in enumerate((LOCAL, *providers))}
     able = sorted((each for each in states if each.state == "ready"), key=lambda each: rank[each.provider])
     if able:
@@ -71,7 +78,7 @@ def lines(
         told.append(
             f"\nNo model can answer yet. What is offered here, and why others are not asked: {program()} models --all"
         )
-    told.append(f"\nChat with it: {program()} chat     Stop it: Ctrl-C\n")
+    told.append(f"\nChat with it: {program()} chat     Another link: {program()} ui     Stop it: Ctrl-C\n")
     return told
 
 

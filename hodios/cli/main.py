@@ -19,6 +19,7 @@ from hodios.cli.projects import projects
 from hodios.cli.pull import pull
 from hodios.cli.serve import serve
 from hodios.cli.sync import sync
+from hodios.cli.ui import ui
 from hodios.cli.usage import usage
 from hodios.errors import HodiosError, SetupError
 
@@ -38,6 +39,7 @@ app.command()(models)
 app.command()(pull)
 app.command()(sync)
 app.command()(usage)
+app.command()(ui)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from msgspec import structs
 from hodios import admin_key, launches
 from hodios.cli.announcement import lines, state_of_all
 from hodios.cli.console import download_progress, program, server_url, stderr, stdout
+from hodios.cli.ui import login_link
 from hodios.config import Config, environment, foreign_environment, load, remote_keys, with_overrides
 from hodios.errors import ConfigError, SetupError
 from hodios.providers.installed import InstalledModel, find, installed
@@ -282,7 +284,8 @@ class _Service:
         key = self._config.admin_key or ""
         states = await state_of_all(Report(self._url, key), self._loading)
         cards = [each.card for each in self._prepared if each.card.id not in self._refused]
-        for line in lines(states, cards, self._providers, url=self._url, key=key):
+        page = login_link(self._url, key, time.time())
+        for line in lines(states, cards, self._providers, url=self._url, key=key, page=page):
             stdout().print(line)
         sys.stdout.flush()
 

@@ -20,7 +20,7 @@ def at(provider: str, model: str, state: str = "ready") -> ModelAtProvider:
 
 
 def told(states: Sequence[ModelAtProvider], cards: Sequence[ModelCard] = (), providers: Sequence[str] = ()) -> str:
-    return "\n".join(lines(states, cards, providers, url="http://h", key="k"))
+    return "\n".join(lines(states, cards, providers, url="http://h", key="k", page="http://h/ui/login#code=c"))
 
 
 def test_everyone_is_told_of_with_their_models() -> None:
