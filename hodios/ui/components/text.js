@@ -1,0 +1,26 @@
+// Text of models, cards and programs.
+import { highlighted } from "../lib/highlight.js";
+import { html, useMemo } from "../lib/html.js";
+import { blocksOf, safeHtml } from "../lib/markdown.js";
+import { CopyButton } from "./controls.js";
+
+/** Markdown. While it grows, only its last block is made anew. */
+export function Markdown({ text }) {
+  const blocks = useMemo(() => blocksOf(text), [text]);
+  return html`<div class="prose">${blocks.map((block, at) => html`<${Block} key=${at} source=${block} />`)}</div>`;
+}
+
+function Block({ source }) {
+  const made = useMemo(() => ({ __html: safeHtml(source) }), [source]);
+  return html`<div class="prose-block" dangerouslySetInnerHTML=${made}></div>`;
+}
+
+export function Code({ code, language, title, label = "Copy" }) {
+  const made = useMemo(() => ({ __html: highlighted(code, language) }), [code, language]);
+  return html`<figure class="code-block">
+    <figcaption class="row"><span>${title ?? language}</span><${CopyButton} text=${code} label=${label} /></figcaption>
+    <pre tabindex="0"><code dangerouslySetInnerHTML=${made}></code></pre>
+  </figure>`;
+}
+
+export const Json = ({ value, title }) => html`<${Code} code=${JSON.stringify(value, null, 2)} language="json" title=${title} />`;

@@ -1,0 +1,42 @@
+// Markdown of models and cards, made into HTML that can do no harm. Everything that is shown as HTML comes through here.
+import { marked } from "../vendor/marked.js";
+import createPurifier from "../vendor/purify.js";
+import { highlighted } from "./highlight.js";
+
+const ALLOWED_TAGS = [
+  "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
+  "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
+];
+const RULES = { ALLOWED_TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "title"], ALLOW_DATA_ATTR: false, ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i };
+const purifier = createPurifier(window);
+purifier.addHook("afterSanitizeAttributes", (node) => {
+  if (node.tagName === "A") {
+    node.setAttribute("target", "_blank");
+    node.setAttribute("rel", "noopener noreferrer nofollow");
+  }
+});
+
+const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+
+marked.use({
+  gfm: true,
+  // Answers mean the ends of their lines.
+  breaks: true,
+  renderer: {
+    // HTML that a model wrote is shown as it was written.
+    html: ({ text }) => escaped(text),
+    // Images would be fetched from anywhere, which tells their hosts who reads.
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    code: ({ text, lang }) => `<pre><code>${highlighted(text, (lang ?? "").split(/\s/)[0])}</code></pre>`,
+  },
+});
+
+/** The blocks of a text, in order, as their sources: what is whole does not change while more is written behind it. */
+export function blocksOf(text) {
+  const tokens = marked.lexer(text);
+  return tokens.filter((token) => token.type !== "space").map((token) => token.raw);
+}
+
+export function safeHtml(markdown) {
+  return purifier.sanitize(marked.parse(markdown), RULES);
+}

@@ -1,0 +1,120 @@
+// Who serves a model: what each asks for it, how often and how fast it answers, and whom to choose for what.
+import { Chart } from "../components/chart.js";
+import { ErrorNotice, Loading } from "../components/notices.js";
+import { Table } from "../components/table.js";
+import { UptimeBars } from "../components/uptime.js";
+import { useData } from "../lib/data.js";
+import { milliseconds, moment, percent, perMillion, short, speed } from "../lib/format.js";
+import { html, useMemo } from "../lib/html.js";
+
+const pathOf = (id) => id.split("/").map(encodeURIComponent).join("/");
+
+export function ModelProviders({ model }) {
+  const path = pathOf(model.id);
+  const endpoints = useData(`/v1/models/${path}/endpoints`, { everyS: 30 });
+  const status = useData("/status", { everyS: 30 });
+  const history = useData(`/v1/models/${path}/history?hours=24`, { everyS: 60 });
+  const prices = useData(`/v1/models/${path}/prices`);
+  if (endpoints.error && !endpoints.data) return html`<${ErrorNotice} error=${endpoints.error} onRetry=${endpoints.reload} />`;
+  if (!endpoints.data) return html`<${Loading} what="providers" />`;
+  const rows = endpoints.data.data.endpoints.map((endpoint) => ({
+    ...endpoint,
+    standing: status.data?.providers.find((each) => each.name === endpoint.provider)?.models.find((each) => each.id === model.id),
+  }));
+  return html`<div class="stack">
+    <${Choices} rows=${rows} />
+    <${Table} caption="Providers" rows=${rows} keyOf=${(row) => row.tag} columns=${COLUMNS} />
+    <${Sizes} rows=${rows} />
+    ${history.data && html`<${Courses} history=${history.data} />`}
+    ${history.error && html`<${ErrorNotice} error=${history.error} onRetry=${history.reload} />`}
+    ${prices.data && html`<${Prices} prices=${prices.data} />`}
+    ${prices.error && html`<${ErrorNotice} error=${prices.error} onRetry=${prices.reload} />`}
+  </div>`;
+}
+
+const priceOf = (name) => (row) => (row.pricing[name] === null ? null : Number(row.pricing[name]));
+const COLUMNS = [
+  { name: "provider", title: "Provider", value: (row) => row.provider_name, shown: (row) => html`<strong>${row.provider_name}</strong><br /><span class="soft">${row.reason ?? row.upstream_id ?? row.tag}</span>` },
+  { name: "state", title: "State", value: (row) => row.status, shown: (row) => html`<span class=${`tag ${row.standing?.status ?? ""}`}>${row.standing?.status ?? (row.enabled ? "not ready" : "not asked")}</span>` },
+  { name: "prompt", title: "In / 1M", isNumber: true, value: priceOf("prompt"), shown: (row) => perMillion(row.pricing.prompt) },
+  { name: "completion", title: "Out / 1M", isNumber: true, value: priceOf("completion"), shown: (row) => perMillion(row.pricing.completion) },
+  { name: "context", title: "Context", isNumber: true, value: (row) => row.context_length, shown: (row) => short(row.context_length) },
+  { name: "quantization", title: "Quantization", value: (row) => row.quantization },
+  { name: "latency", title: "Latency p50 / p90", isNumber: true, value: (row) => row.latency_last_30m?.p50 ?? null, shown: (row) => pair(row.latency_last_30m, milliseconds) },
+  { name: "throughput", title: "Throughput p50", isNumber: true, value: (row) => row.throughput_last_30m?.p50 ?? null, shown: (row) => speed(row.throughput_last_30m?.p50) },
+  { name: "uptime", title: "Uptime 1 d", value: (row) => row.uptime_last_1d, shown: (row) => html`${row.standing && html`<${UptimeBars} hours=${row.standing.hours} label=${row.provider_name} />`}<span>${percent(row.uptime_last_1d)}</span>` },
+];
+const pair = (spread, format) => (spread ? `${format(spread.p50)} / ${format(spread.p90)}` : "–");
+
+/** Whom to choose for price, latency and throughput, among those who can be asked now. */
+function Choices({ rows }) {
+  const open = rows.filter((row) => row.enabled && row.status === 0);
+  const least = (figure) => {
+    const known = open.filter((row) => figure(row) !== null && figure(row) !== undefined);
+    return known.length ? known.reduce((a, b) => (figure(b) < figure(a) ? b : a)) : null;
+  };
+  const price = (row) => (row.pricing.prompt === null ? null : Number(row.pricing.prompt) + Number(row.pricing.completion));
+  const found = [
+    ["Lowest price", least(price), (row) => `${perMillion(row.pricing.prompt)} in, ${perMillion(row.pricing.completion)} out`],
+    ["Lowest latency", least((row) => row.latency_last_30m?.p50), (row) => `${milliseconds(row.latency_last_30m.p50)} to the first token`],
+    ["Highest throughput", least((row) => (row.throughput_last_30m ? -row.throughput_last_30m.p50 : null)), (row) => speed(row.throughput_last_30m.p50)],
+  ];
+  return html`<ul class="choices">${found.map(([title, row, why]) => html`<li class="card">
+    <span class="soft">${title}</span>
+    ${row ? html`<strong>${row.provider_name}</strong><span>${why(row)}</span>` : html`<strong>–</strong><span class="soft">nothing is known yet</span>`}
+  </li>`)}</ul>`;
+}
+
+const SIZES = ["2k", "4k", "8k", "16k", "32k+"];
+
+/** How prompts of different lengths fared: medians of a day. */
+function Sizes({ rows }) {
+  const known = rows.filter((row) => SIZES.some((size) => row.standing?.latency.by_size[size]));
+  if (!known.length) return null;
+  return html`<section><h2>By length of the prompt</h2>
+    <div class="table-wrap" tabindex="0" role="region" aria-label="By length of the prompt"><table>
+      <thead><tr><th scope="col">Provider</th><th scope="col">Median</th>${SIZES.map((size) => html`<th scope="col" class="num">${size}</th>`)}</tr></thead>
+      <tbody>${known.flatMap((row) => [["Latency", "latency", milliseconds], ["Throughput", "throughput", speed]].map(([title, name, format]) => html`<tr>
+        <th scope="row">${row.provider_name}</th><td>${title}</td>
+        ${SIZES.map((size) => html`<td class="num">${format(row.standing[name].by_size[size]?.p50)}</td>`)}
+      </tr>`))}</tbody>
+    </table></div>
+  </section>`;
+}
+
+function Courses({ history }) {
+  const { times, latency, throughput } = useMemo(() => coursesOf(history), [history]);
+  if (!times.length) return html`<p class="soft">Charts of latency and throughput begin with the first requests.</p>`;
+  return html`<section class="charts">
+    <${Chart} title="Time to the first token, median" times=${times} lines=${latency} format=${milliseconds} />
+    <${Chart} title="Tokens per second, median" times=${times} lines=${throughput} format=${short} />
+  </section>`;
+}
+
+function coursesOf(history) {
+  const providers = history.data.providers;
+  const starts = [...new Set(providers.flatMap((each) => each.buckets.map((bucket) => bucket.start)))].sort();
+  const line = (each, figure) => {
+    const known = new Map(each.buckets.map((bucket) => [bucket.start, figure(bucket)]));
+    return { label: each.provider, values: starts.map((start) => known.get(start) ?? null) };
+  };
+  return {
+    times: starts.map((start) => Date.parse(start) / 1000),
+    latency: providers.map((each) => line(each, (bucket) => bucket.latency_ms?.p50 ?? null)),
+    throughput: providers.map((each) => line(each, (bucket) => bucket.throughput?.p50 ?? null)),
+  };
+}
+
+function Prices({ prices }) {
+  const rows = prices.data;
+  if (!rows.length) return null;
+  return html`<section><h2>Prices as they were</h2>
+    <${Table} caption="Prices as they were" rows=${rows} keyOf=${(row) => `${row.provider}${row.at}`} columns=${[
+      { name: "at", title: "Since", value: (row) => row.at, shown: (row) => moment(row.at) },
+      { name: "provider", title: "Provider", value: (row) => row.provider },
+      { name: "prompt", title: "In / 1M", isNumber: true, value: (row) => row.prompt, shown: (row) => perMillion(row.prompt) },
+      { name: "completion", title: "Out / 1M", isNumber: true, value: (row) => row.completion, shown: (row) => perMillion(row.completion) },
+      { name: "source", title: "From", value: (row) => row.source },
+    ]} />
+  </section>`;
+}
