@@ -30,24 +30,21 @@ from hodios.api.catalog_entries import Statistics
 from hodios.api.cors import Cors
 from hodios.api.exchange import CLIENT_GONE, ClientGone, Exchange
 from hodios.api.generation import Generations
-from hodios.api.guesses import Guesses
 from hodios.api.health import Health
-from hodios.api.marks import Marks
 from hodios.api.metrics import Metrics
+from hodios.api.model_history import ModelHistory
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
-from hodios.api.pages import Pages
 from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
 from hodios.api.routes import ROUTES, RouteName
 from hodios.api.session_keeper import SessionKeeper
-from hodios.api.session_tokens import TokenSigner
-from hodios.api.sessions import Sessions
 from hodios.api.statistics import Figures
 from hodios.api.status import StatusPage
 from hodios.api.tokens import Tokenization
 from hodios.api.usage import UsageReports
+from hodios.api.web import session_keeper, web_handlers
 from hodios.config import Config
 from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, NotAvailable, NotFound, Overloaded
 from hodios.gateway import Gateway
@@ -232,14 +229,8 @@ def _parts(
         recommendations=Recommendations(gateway, database, registry, clock=clock),
         registry=registry,
         request_log=request_log,
-        sessions=_session_keeper(config, office, clock),
+        sessions=session_keeper(config, office, clock),
     )
-
-
-def _session_keeper(config: Config, office: Office | None, clock: Callable[[], float]) -> SessionKeeper:
-    signer = TokenSigner(office.secret if office else b"", config.admin_key)
-    marks = Marks(config.home / "state" / "web", clock)
-    return SessionKeeper(signer, office.accounts if office else None, marks, clock)
 
 
 def _handlers(
@@ -260,8 +251,8 @@ def _handlers(
     health = Health(gateway, store, parts.status, figures, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
+    model_history = ModelHistory(gateway, lambda: store.current, parts.synchronizer, parts.history)
     document = openapi_document(config.max_choices)
-    sessions = Sessions(parts.sessions, config.admin_key, parts.accounts, Guesses(monotonic), clock)
     return {
         "chat/completions": generation.chat,
         "completions": generation.completions,
@@ -285,8 +276,8 @@ def _handlers(
         "standings": admin.standings,
         "prices": admin.prices,
         **account_admin.handlers(),
-        **Pages().handlers(),
-        **sessions.handlers(),
+        **web_handlers(config, parts.sessions, parts.accounts, clock=clock, monotonic=monotonic),
+        **model_history.handlers(),
         **parts.usage.handlers(),
         **parts.recommendations.handlers(),
     }

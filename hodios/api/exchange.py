@@ -81,6 +81,12 @@ class Exchange:
         self._monotonic = monotonic
         self._arrived = monotonic()
 
+    @property
+    def is_https(self) -> bool:
+        """Whether the client speaks it, to this server or to a proxy before it that says so."""
+        forwarded = self.in_headers.get(b"x-forwarded-proto", b"").partition(b",")[0].strip().lower()
+        return b"https" in (self.scope["scheme"].encode(), forwarded)
+
     def elapsed_s(self) -> float:
         return self._monotonic() - self._arrived
 

@@ -13,6 +13,9 @@ from hodios.api.admin import PRICE_FILTERS
 from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
 from hodios.api.checks import Kind
+from hodios.api.facts import fact_schemas
+from hodios.api.model_history import HISTORY_FILTERS, model_history_schemas
+from hodios.api.model_history import PRICE_FILTERS as MODEL_PRICE_FILTERS
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
 from hodios.api.recommendations import FILTERS as RECOMMENDATION_FILTERS
 from hodios.api.recommendations import recommendation_schemas
@@ -66,7 +69,10 @@ def openapi_document(max_choices: int) -> Schema:
 
 
 def _admin_schemas() -> dict[str, Schema]:
-    tables = (admin_schemas, request_schemas, account_schemas, usage_schemas, recommendation_schemas, session_schemas)
+    tables = (
+        *(admin_schemas, request_schemas, account_schemas, usage_schemas, recommendation_schemas),
+        *(session_schemas, model_history_schemas, fact_schemas),
+    )
     return {name: schema for table in tables for name, schema in table().items()}
 
 
@@ -88,13 +94,14 @@ def _operation(info: RouteInfo, place: int) -> Schema:
         operation["security"] = []
     if info.name in _BODIES:
         operation["requestBody"] = {"required": info.name not in _BODILESS, "content": _json(_ref(_BODIES[info.name]))}
-    if info.name in _QUERIES:
-        operation["parameters"] = [_query(name) for name in _QUERIES[info.name]]
+    found = [_query(name) for name in _QUERIES.get(info.name, ())]
     if info.name == "generation":
-        operation["parameters"] = [{**_query("id"), "required": True}]
+        found = [{**_query("id"), "required": True}]
     if "{" in info.path:
         name = info.path.partition("{")[2].partition("}")[0]
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+        found.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    if found:
+        operation["parameters"] = found
     return operation
 
 
@@ -105,6 +112,8 @@ def _query(name: str) -> Schema:
 _QUERIES = {
     "models": FILTERS,
     "prices": PRICE_FILTERS,
+    "model_prices": MODEL_PRICE_FILTERS,
+    "model_history": HISTORY_FILTERS,
     "tokenizer_info": ("model",),
     "list_keys": KEY_FILTERS,
     "list_projects": PAGING,
@@ -127,6 +136,7 @@ _BODIES = {
 }
 _BODILESS = frozenset({"sync", *ACCOUNTS})
 """Whose bodies may be missing."""
+_MODELS = ("model", "endpoints", "model_prices", "model_history")
 _CREATES = ("create_key", "create_project")
 _SUCCESSES = {
     "chat/completions": "ChatCompletion",
@@ -134,6 +144,9 @@ _SUCCESSES = {
     "models": "ModelList",
     "model": "ModelDetails",
     "endpoints": "Endpoints",
+    "model_prices": "ModelPrices",
+    "model_history": "ModelCourse",
+    "facts": "Facts",
     "generation": "Generation",
     "status": "ServiceStatus",
     "tokenize": "Tokens",
@@ -195,7 +208,7 @@ def _responses(info: RouteInfo) -> Schema:
         statuses += _account_errors(info)
     if info.name in (*_BODIES, *_QUERIES, "generation", "reload"):
         statuses += [400] if info.method == "GET" else ERRORS["body"]
-    if info.name in (*_BODIES, "model", "endpoints", "generation", "tokenizer_info") and info.name not in (
+    if info.name in (*_BODIES, *_MODELS, "generation", "tokenizer_info") and info.name not in (
         *ADMINISTERS,
         *SESSIONS,
     ):

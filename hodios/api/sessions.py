@@ -143,9 +143,8 @@ def _asked(body: bytes) -> SessionRequest:
 
 
 def _set_cookie(exchange: Exchange, value: str, age_s: int) -> None:
-    scope, headers = exchange.scope, exchange.in_headers
-    is_secure = b"https" in (scope["scheme"].encode(), headers.get(b"x-forwarded-proto", b"").strip().lower())
-    cookie = f"{COOKIE}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{'; Secure' if is_secure else ''}"
+    secure = "; Secure" if exchange.is_https else ""
+    cookie = f"{COOKIE}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}"
     exchange.out_headers.append((b"set-cookie", cookie.encode()))
 
 

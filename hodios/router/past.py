@@ -115,6 +115,16 @@ class Distribution(NamedTuple):
         return [scale.value(bin_) for bin_ in quantile_bins(self.bins, shares)]
 
 
+class Stretch(NamedTuple):
+    """What happened from `begin_s` on, in Unix seconds. Waits and speeds are by size class."""
+
+    begin_s: int
+    length_s: int
+    tally: Tally
+    latency: list[Bins]
+    throughput: list[Bins]
+
+
 class Spread(NamedTuple):
     """One measure over half an hour."""
 
@@ -207,6 +217,21 @@ class Past:
         for number in range(hour - DAY + 1, hour + 1):
             yield number * HOUR_S, Tally(held.get(number, {}))
 
+    def by_hour(self, now_s: float, num: int) -> Iterator[Stretch]:
+        """The last so many hours, the present one last."""
+        newest = self._outcomes.number(now_s)
+        for hour in range(newest - num + 1, newest + 1):
+            tally = Tally(total(self._outcomes.between(hour, hour)))
+            yield _stretch(hour * HOUR_S, HOUR_S, tally, total(self._hours.between(hour, hour)), 1)
+
+    def by_short(self, now_s: float) -> Iterator[Stretch]:
+        """Half an hour by five minutes, the present ones last."""
+        newest = self._shorts.number(now_s)
+        for short in range(newest - NUM_SHORTS + 1, newest + 1):
+            first = short * SHORT_S // MINUTE_S
+            tally = Tally(total(self._minutes.between(first, first + SHORT_S // MINUTE_S - 1)))
+            yield _stretch(short * SHORT_S, SHORT_S, tally, total(self._shorts.between(short, short)), _NUM_MASKS)
+
     def spread(self, measure: Measure, now_s: float) -> Spread:
         """Over the last 25 to 30 minutes."""
         overall: Bins = {}
@@ -265,6 +290,11 @@ def _of_mask(capabilities: list[Bins], mask: int) -> Iterator[Bins]:
     for number, bit in enumerate((_TOOLS, _STRUCTURED, _VISION), 1):
         if mask & bit:
             yield capabilities[number]
+
+
+def _stretch(begin_s: int, length_s: int, tally: Tally, counts: Mapping[int, int], num_masks: int) -> Stretch:
+    latency, throughput = (_by_size(counts, measure, num_masks) for measure in MEASURES)
+    return Stretch(begin_s, length_s, tally, latency, throughput)
 
 
 def _by_size(counts: Mapping[int, int], measure: Measure, num_masks: int) -> list[Bins]:
