@@ -145,6 +145,8 @@ def _measured(gateway: Gateway | None, load: Load, direct: int) -> Seen:
     gateway.resume()
     try:
         return _run(structs.replace(load, port=gateway.port, headers=gateway.headers), gateway.name)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{error}; its log ends with: {gateway.last_words()}") from None
     finally:
         gateway.pause()
 
@@ -153,8 +155,18 @@ def _run(load: Load, whom: str) -> Seen:
     command = on_cpu(LOAD_CPU, [sys.executable, "-m", "benchmarks.load", msgspec.json.encode(load).decode()])
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkError(f"{whom}: {done.stderr.strip()[-500:]}")
+        raise BenchmarkError(f"{whom}: {_failure(done)}")
     return msgspec.json.decode(done.stdout, type=Seen)
+
+
+def _failure(done: subprocess.CompletedProcess[str]) -> str:
+    """Of the load: how it ended, and the end of all that it said."""
+    said = "; ".join(
+        f"{name} {text.strip()[-500:]}"
+        for name, text in (("stderr", done.stderr), ("stdout", done.stdout))
+        if text.strip()
+    )
+    return f"the load ended with {done.returncode}: {said or 'it said nothing'}"
 
 
 def _tell(line: str) -> None:

@@ -141,6 +141,9 @@ class Gateway:
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
 
+    def last_words(self) -> str:
+        return self._process.last_words()
+
     def close(self) -> None:
         self.resume()
         self._process.close()

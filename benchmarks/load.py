@@ -21,6 +21,7 @@ from msgspec import Struct
 PATH = "/v1/chat/completions"
 _TEXT = re.compile(rb'"content":\s*"([^"]+)"')
 _PATIENCE_S = 60.0
+"""As long as nothing at all may come. How long an answer takes is for its figures to tell, not for a limit."""
 
 
 class Load(Struct, frozen=True, kw_only=True):
@@ -128,6 +129,11 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._fail("the connection was closed in the middle of an answer")
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(whole answers, bytes of the one that is coming)"""
+        return len(self.times), len(self._answer)
+
     def close(self) -> None:
         self._transport.close()
 
@@ -136,8 +142,8 @@ class _Connection(asyncio.Protocol):
             self._done.set_exception(Failure(what))
 
 
-async def run(load: Load) -> Seen:
-    """Raises Failure, OSError, TimeoutError."""
+async def run(load: Load, patience_s: float = _PATIENCE_S) -> Seen:
+    """Raises Failure, OSError."""
     loop = asyncio.get_running_loop()
     began_s = time.perf_counter()
     connections = []
@@ -147,8 +153,7 @@ async def run(load: Load) -> Seen:
         connections.append(connection)
         await loop.create_connection(lambda made=connection: made, "127.0.0.1", load.port)  # type: ignore[misc] # mypy takes the default for an argument
     try:
-        async with asyncio.timeout(load.seconds + _PATIENCE_S):
-            await asyncio.gather(*ends)
+        await _all_of(asyncio.gather(*ends), connections, patience_s)
     finally:
         for connection in connections:
             connection.close()
@@ -156,11 +161,27 @@ async def run(load: Load) -> Seen:
     return seen(times, max(connection.last_s for connection in connections) - began_s)
 
 
+async def _all_of(ends: asyncio.Future[list[None]], connections: Sequence[_Connection], patience_s: float) -> None:
+    """Raises Failure, also where for so long nothing comes on any of them."""
+    before: list[tuple[int, int]] = []
+    while not ends.done():
+        await asyncio.wait([ends], timeout=patience_s)
+        now = [connection.progress for connection in connections]
+        if not ends.done() and now == before:
+            ends.cancel()
+            num_whole, num_bytes = (sum(each) for each in zip(*now, strict=True))
+            raise Failure(
+                f"nothing came for {patience_s:g} s, after {num_whole} answers and {num_bytes} bytes of others"
+            )
+        before = now
+    ends.result()
+
+
 def main(arguments: list[str]) -> int:
     try:
         told = uvloop.run(run(msgspec.json.decode(arguments[0], type=Load)))
-    except (Failure, OSError, TimeoutError) as error:
-        print(error or "no answer in time", file=sys.stderr)
+    except (Failure, OSError) as error:
+        print(str(error) or repr(error), file=sys.stderr)
         return 1
     print(msgspec.json.encode(told).decode())
     return 0

@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
-from benchmarks import figures, gateway_peers, load, upstream
+from benchmarks import figures, gateway, gateway_peers, load, upstream
 from benchmarks import gateway_plan as plan
 from benchmarks.figures import Samples
 from benchmarks.load import Seen
@@ -142,6 +143,38 @@ def test_without_nginx_the_upstream_is_our_own_and_the_load_reads_its_answers(
                 assert found.p99_ms >= found.p50_ms
     finally:
         process.close()
+
+
+async def test_a_gateway_that_falls_silent_ends_the_measurement_and_a_slow_one_does_not() -> None:
+    answer = upstream.response(upstream.JSON, plan.whole_answer())
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"512}")
+        for at in range(0, len(answer) if is_slow else 300, 50):
+            writer.write(answer[at : at + 50])
+            await asyncio.sleep(0.2)
+        await gone.wait()
+        writer.close()
+
+    (asked, _) = plan.loads(0.0, is_streamed=False).values()
+    for is_slow in (True, False):
+        gone = asyncio.Event()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            running = load.run(structs.replace(asked, port=port), patience_s=1.0)
+            if is_slow:
+                assert (await running).num == 1
+            else:
+                with pytest.raises(load.Failure, match=r"nothing came for 1 s, after 0 answers and \d+ bytes"):
+                    await running
+            gone.set()
+
+
+def test_a_load_that_fails_is_told_with_all_that_it_said() -> None:
+    done = subprocess.CompletedProcess([], 3, stdout="half of it\n", stderr=" it broke \n")
+    assert gateway._failure(done) == "the load ended with 3: stderr it broke; stdout half of it"
+    silent = subprocess.CompletedProcess([], -9, stdout="", stderr="")
+    assert gateway._failure(silent) == "the load ended with -9: it said nothing"
 
 
 async def measured(asked: load.Load, process: Process) -> Seen:
