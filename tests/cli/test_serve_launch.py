@@ -126,7 +126,9 @@ def test_it_answers_comes_back_and_leaves_nothing_behind(served: Served) -> None
     assert [choice["finish_reason"] for choice in last["choices"]] == ["error"]
 
     said = served.hodios.log.read_text()
-    assert re.findall(r"launch/mine ended unexpectedly; starting it again in (\S+) s", said) == ["0.5", "1"]
+    pauses = re.findall(r"launch/mine ended unexpectedly; starting it again in (\S+) s", said)
+    # Longer the second time, unless it has lived for a minute before.
+    assert pauses in (["0.5", "1"], ["0.5", "0.5"])
     assert said.count("its command ended with code -9") == 2
     (health,) = served.hodios.get("/health")[1]["models"]
     assert (health["state"], health["restarts"]) == ("ready", 2)
