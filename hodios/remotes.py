@@ -30,10 +30,11 @@ Quirk = Literal[
     "has_no_top_logprobs",
     "has_chat_shaped_logprobs",
     "takes_one_prompt",
+    "says_repeat_penalty",
 ]
 """Where a server differs from OpenAI's: a chat needs `max_tokens`; an answer that nobody waits for is charged all the
 same; `/completions` becomes a chat; `logprobs` without `top_logprobs`; `/completions` has the log-probabilities of
-chats; `/completions` takes one prompt, no list."""
+chats; `/completions` takes one prompt, no list; `repetition_penalty` is `repeat_penalty`."""
 
 STANDARD_PARAMETERS = (
     "temperature",

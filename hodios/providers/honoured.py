@@ -1,25 +1,25 @@
 """A request's parameters in the words of OpenAI's protocol: those that a server honours go to it, the others are told,
 and so is a value that was moved to where the server accepts it.
 
-What the client left at its default is not sent, but for temperature and top_p: there servers have other defaults.
+What the client left at its default is not sent, but for temperature and top_p, and for what the server's row has
+another default of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from hodios.providers.ranges import fitted, refusal
-from hodios.providers.served import Served
+from hodios.providers.served import ALWAYS_SENT, Served
 from hodios.types import Request, Sampling, Warning
 
 _MOST_STOPS = 4
 """As many stop strings as every server takes."""
 _MOST_OUTPUT = 16_384
 """Tokens of an answer for which the client set no limit."""
-_ALWAYS = ("temperature", "top_p")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL = Sampling()
 
@@ -60,7 +60,7 @@ def values_of(request: Request) -> dict[str, Any]:
     """What the client gave and a server must accept; not what is done here where a server does not (`n`, `stop`)."""
     values = {
         name: value
-        for name, value, is_default in (*_sampling(request.sampling), *_others(request))
+        for name, value, is_default in (*_sampling(request.sampling, ALWAYS_SENT), *_others(request))
         if not is_default or name in request.given
     }
     if request.max_tokens is not None:
@@ -74,11 +74,13 @@ def values_of(request: Request) -> dict[str, Any]:
 def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, ...] | None = None) -> Asked:
     """All but the prompt, `n`, tools and `response_format`. `prompt`: the one that is sent as it is; None for chats."""
     asked = Asked({}, [])
-    for name, value, is_default in (*_sampling(request.sampling), *_others(request)):
+    for name, value, is_default in (*_sampling(request.sampling, served.always), *_others(request)):
         if served.honours(name):
             _put(asked, name, value, served, is_told=not is_default or name in request.given)
         elif not is_default and name != "user":
             asked.warnings.append(unsupported(name, served))
+    if "says_repeat_penalty" in served.quirks and "repetition_penalty" in asked.fields:
+        asked.fields["repeat_penalty"] = asked.fields.pop("repetition_penalty")
     if sends_stop(request, served):
         asked.fields["stop"] = list(request.stop)
     _add_length(asked, request, served, prompt)
@@ -110,10 +112,10 @@ def _fate(value: Any, sent: Any) -> str:
     return f"sent as {sent:.15g}" if isinstance(sent, float) else f"sent as {sent}"
 
 
-def _sampling(sampling: Sampling) -> Iterator[tuple[str, Any, bool]]:
+def _sampling(sampling: Sampling, always: Sequence[str]) -> Iterator[tuple[str, Any, bool]]:
     """(name, value as it is sent, whether it is the default). Of defaults only those that are sent all the same."""
     if sampling == _NEUTRAL:
-        for name in _ALWAYS:
+        for name in always:
             yield name, getattr(sampling, name), True
         return
     for name in (
@@ -122,7 +124,7 @@ def _sampling(sampling: Sampling) -> Iterator[tuple[str, Any, bool]]:
     ):
         value = getattr(sampling, name)
         is_default = value == getattr(_NEUTRAL, name)
-        if not is_default or name in _ALWAYS:
+        if not is_default or name in always:
             yield name, value, is_default
     if sampling.stop_token_ids:
         yield "stop_token_ids", list(sampling.stop_token_ids), False

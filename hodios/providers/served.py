@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -12,10 +13,12 @@ from hodios.dialog.formats.base import Format
 from hodios.dialog.formats.registry import FORMATS
 from hodios.errors import ConfigError, UnsupportedParameter
 from hodios.remotes import Prefill, Quirk, Remote, RemoteFeature, RemoteModel
-from hodios.types import Feature, ModelCard
+from hodios.types import Feature, ModelCard, Sampling
 
 _BY_FEATURE = frozenset(("logprobs", "documents"))
 """Features that are parameters too."""
+ALWAYS_SENT = ("temperature", "top_p")
+"""Servers differ in their defaults of these."""
 _ALWAYS = frozenset(
     (
         *("model", "messages", "prompt", "stream", "stream_options", "strict", "content_filter", "user"),
@@ -45,6 +48,9 @@ class Served(Struct, frozen=True, kw_only=True):
     prefill: Prefill = ""
     is_streaming: bool = True
     quirks: frozenset[Quirk] = frozenset()
+    always: tuple[str, ...] = ALWAYS_SENT
+    """Parameters of sampling that are sent even where the client left them alone: there the server has another
+    default."""
 
     def honours(self, parameter: str) -> bool:
         return parameter in self.parameters
@@ -69,7 +75,19 @@ def serve(remote: Remote, row: RemoteModel) -> Served:
         prefill=remote.prefill,
         is_streaming=remote.is_streaming,
         quirks=frozenset(remote.quirks),
+        always=(*ALWAYS_SENT, *_with_own_default(remote, parameters)),
     )
+
+
+def _with_own_default(remote: Remote, parameters: Sequence[str]) -> list[str]:
+    """What the server would do by itself though nobody asked for it."""
+    neutral = Sampling()
+    return [
+        name
+        for name, accepted in remote.ranges.items()
+        if name in parameters and name not in ALWAYS_SENT
+        if accepted.default not in (None, getattr(neutral, name, accepted.default))
+    ]
 
 
 class _NoVocabulary:

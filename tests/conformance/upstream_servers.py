@@ -37,6 +37,8 @@ class Upstream:
     """Those that Hodios shall find it to have, of `logprobs` and `json_schema`; the latter is told by nobody."""
     word: str
     """In the command line of its main process, and of no other one's."""
+    counts_tokens: bool = True
+    """Whether its streams tell usage; else it is estimated."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of Hodios, which hands them on."""
 
@@ -68,7 +70,7 @@ def second_hodios(home: Path) -> Upstream:
         "ready": "/health/ready",
     }
     features = frozenset({"logprobs", "json_schema"})
-    return Upstream(section, features, "hodios.cli.main", {"SECOND_API_KEY": SECOND_KEY})
+    return Upstream(section, features, "hodios.cli.main", variables={"SECOND_API_KEY": SECOND_KEY})
 
 
 def llama_cpp_python(cache: Path, model: Path) -> Upstream:
@@ -79,10 +81,10 @@ def llama_cpp_python(cache: Path, model: Path) -> Upstream:
     subprocess.run(pip, check=True)
     command = [
         *(str(python), "-m", "llama_cpp.server", "--model", str(model), "--model_alias", MODEL),
-        *("--port", "{port}", "--n_ctx", str(CONTEXT), "--n_threads", "1"),
+        *("--port", "{port}", "--n_ctx", str(CONTEXT), "--n_threads", "1", "--interrupt_requests", "false"),
     ]
-    section = {"name": "llama_cpp_python", "command": command, "context_length": CONTEXT}
-    return Upstream(section, frozenset(), "llama_cpp.server")
+    section = {"name": "llama_cpp_python", "kind": "llama_cpp_python", "command": command, "context_length": CONTEXT}
+    return Upstream(section, frozenset(), "llama_cpp.server", counts_tokens=False)
 
 
 def vllm(cache: Path, home: Path) -> Upstream:

@@ -30,7 +30,9 @@ NEMOTRON = "nvidia/Llama-3.1-Nemotron-70B-Instruct"
 LLAMA_2 = "meta-llama/Llama-2-70b-chat-hf"
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 HOSTED = {"openrouter", "together", "deepinfra", "novita", "302ai", "apipie", "openai"}
-OWN = {"vllm", "sglang", "ray_serve_llm", "llama_server", "ollama", "lm_studio", "hodios", "openai_compatible"}
+OWN = {"vllm", "sglang", "ray_serve_llm", "llama_server", "llama_cpp_python", "ollama", "lm_studio", "hodios"} | {
+    "openai_compatible"
+}
 
 
 @pytest.fixture(scope="module")

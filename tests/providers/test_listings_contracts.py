@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from contract_files import CONTRACTS, leaves, read
 
 from hodios.money import dollars
 from hodios.providers.catalog import read_rows, shipped_folder
 from hodios.providers.catalog_rows import Listing, Offer
 from hodios.providers.listing_entries import Ask
-from hodios.providers.listing_values import decode
 from hodios.providers.listings import KINDS, read_listing
 
-CONTRACTS = sorted((Path(__file__).parent.parent / "contracts").glob("*.json"))
+PATHS = sorted(CONTRACTS.glob("*.json"))
 LISTINGS = {name for part in get_args(Listing) for name in get_args(part)}
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Numbers as a provider's are read."""
-    contract: dict[str, Any] = decode(path.read_bytes())
-    return contract
-
-
-def leaves(value: object, path: str = "") -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        for key, entry in value.items():
-            yield from leaves(entry, f"{path}/{key.strip('/')}" if path else key.strip("/"))
-    elif isinstance(value, list) and value:
-        for entry in value:
-            yield from leaves(entry, f"{path}[]")
-    else:
-        yield path
 
 
 def ask_of(text: str) -> Ask:
@@ -63,7 +45,7 @@ def shown(offer: Offer) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_list_makes_the_offers_that_it_tells(path: Path) -> None:
     contract = read(path)
     answers = {ask_of(text): document for text, document in contract["answers"].items()}
@@ -75,7 +57,7 @@ def test_a_list_makes_the_offers_that_it_tells(path: Path) -> None:
     assert [[each.id, each.via, list(each.by_size_ms)] for each in reading.latencies] == expected["latencies"]
 
 
-@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_field_has_its_source(path: Path) -> None:
     contract = read(path)
     found = {leaf for part in ("document", "answers") if contract[part] for leaf in leaves(contract[part], part)}
@@ -83,7 +65,7 @@ def test_every_field_has_its_source(path: Path) -> None:
     assert all(len(source) > 10 for source in contract["sources"].values())
 
 
-@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_is_asked_for_where_it_is(path: Path) -> None:
     """The address is the row's own, or the usual one of its kind."""
     contract = read(path)
@@ -97,7 +79,7 @@ def test_it_is_asked_for_where_it_is(path: Path) -> None:
 
 
 def test_every_kind_of_list_has_a_contract() -> None:
-    assert {read(path)["listing"] for path in CONTRACTS} == set(KINDS) == LISTINGS - {""}
+    assert {read(path)["listing"] for path in PATHS} == set(KINDS) == LISTINGS - {""}
 
 
 def test_every_provider_that_comes_with_hodios_has_a_kind_of_list() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from hodios.errors import HodiosError, ProviderError, TimedOut
 from hodios.events import Event, Finish, Reasoning, Started, Stopped, Text, TokenLogprob, ToolCall, Usage
 from hodios.gateway import Gateway
 from hodios.providers.server_events import EventReader
-from hodios.types import Grammar, Request, Sampling
+from hodios.types import Grammar, Range, Request, Sampling
 
 Provide = Callable[..., Any]
 RECORDED = b"".join(
@@ -252,6 +253,24 @@ async def test_parameters_are_sent_or_reported(upstream: ScriptedUpstream, provi
     assert (body["top_k"], body["min_p"], body["max_completion_tokens"], body["logprobs"]) == (7, 0.1, 9, True)
     assert "temperature" in [param for param, _ in codes(events)]
     assert not {"temperature", "max_tokens", "user"} & set(body)
+
+
+async def test_what_a_server_would_do_by_itself_is_called_off(upstream: ScriptedUpstream, provide: Provide) -> None:
+    ranges = {name: Range(default=Decimal(default)) for name, default in (("top_k", "40"), ("min_p", "0"), ("x", "1"))}
+    ranges |= {"repetition_penalty": Range(default=Decimal("1.1")), "seed": Range(default=Decimal(0))}
+    parameters = ("temperature", "top_k", "min_p", "x", "repetition_penalty")
+    gateway = await provide({"ranges": ranges, "parameters": parameters, "quirks": ("says_repeat_penalty",)})
+    sampled = Sampling(temperature=0.5, top_k=7, repetition_penalty=1.2)
+    for sampling, expected in (
+        (Sampling(), {"temperature": 1.0, "top_k": 0, "repeat_penalty": 1.0}),
+        (sampled, {"temperature": 0.5, "top_k": 7, "repeat_penalty": 1.2}),
+    ):
+        upstream.replies = [said("Hi")]
+        events = await ask(gateway, chat(sampling=sampling))
+        asked = upstream.bodies[-1]
+        own = ("model", "messages", "stream", "stream_options")
+        assert {name: value for name, value in asked.items() if name not in own} == expected
+        assert codes(events) == []
 
 
 async def test_stop_strings(upstream: ScriptedUpstream, provide: Provide) -> None:
