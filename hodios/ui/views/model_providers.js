@@ -92,21 +92,22 @@ function Courses({ history }) {
 }
 
 function coursesOf(history) {
-  const providers = history.data.providers;
-  const starts = [...new Set(providers.flatMap((each) => each.buckets.map((bucket) => bucket.start)))].sort();
+  const providers = history.data;
+  const starts = [...new Set(providers.flatMap((each) => each.hours.map((hour) => hour.from)))].sort();
   const line = (each, figure) => {
-    const known = new Map(each.buckets.map((bucket) => [bucket.start, figure(bucket)]));
+    const known = new Map(each.hours.map((hour) => [hour.from, figure(hour)]));
     return { label: each.provider, values: starts.map((start) => known.get(start) ?? null) };
   };
   return {
     times: starts.map((start) => Date.parse(start) / 1000),
-    latency: providers.map((each) => line(each, (bucket) => bucket.latency_ms?.p50 ?? null)),
-    throughput: providers.map((each) => line(each, (bucket) => bucket.throughput?.p50 ?? null)),
+    latency: providers.map((each) => line(each, (hour) => hour.latency?.p50 ?? null)),
+    throughput: providers.map((each) => line(each, (hour) => hour.throughput?.p50 ?? null)),
   };
 }
 
 function Prices({ prices }) {
-  const rows = prices.data;
+  const perToken = (amount) => (amount ? Number(amount) / 1e6 : null);
+  const rows = prices.data.map((each) => ({ ...each, prompt: perToken(each.new?.prompt), completion: perToken(each.new?.completion) }));
   if (!rows.length) return null;
   return html`<section><h2>Prices as they were</h2>
     <${Table} caption="Prices as they were" rows=${rows} keyOf=${(row) => `${row.provider}${row.at}`} columns=${[
