@@ -36,6 +36,9 @@ class Config(Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 8 * 2**20
     max_choices: int = 128
     first_event_timeout_s: float = 15.0
+    max_connections: int = 4096
+    client_timeout_s: float = 30.0
+    keep_alive_s: float = 75.0
     log_level: str = "info"
     models: tuple[str, ...] = ()
     families: tuple[tuple[str, str], ...] = ()

@@ -56,6 +56,27 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds above 0, at most 3600",
         "How long response headers wait for the first token.",
     ),
+    Setting(
+        "server",
+        "max_connections",
+        kinds.integer(1, 1_000_000),
+        "an integer 1–1000000",
+        "Connections at the same time; more are refused with 503.",
+    ),
+    Setting(
+        "server",
+        "client_timeout_s",
+        kinds.seconds,
+        "seconds above 0, at most 3600",
+        "How long a client may take for its headers, pause in its body, and not read on in its answer.",
+    ),
+    Setting(
+        "server",
+        "keep_alive_s",
+        kinds.seconds,
+        "seconds above 0, at most 3600",
+        "How long a connection stays open without a request; more than a proxy in front keeps it.",
+    ),
     Setting("server", "log_level", kinds.log_level, "debug, info, warning or error", "How much the server tells."),
     Setting(
         "engine",

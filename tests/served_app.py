@@ -19,10 +19,10 @@ def listening() -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[int]:
+async def serving(app: Any, **bounds: Any) -> AsyncIterator[int]:
     """The port of a server that runs in this event loop; SIGTERM is left alone."""
     sock = listening()
-    running = server.server_of(app, drain_s=1)
+    running = server.server_of(app, drain_s=1, bounds=server.Bounds(**bounds))
     task = asyncio.create_task(running.serve(sockets=[sock]))
     try:
         yield sock.getsockname()[1]

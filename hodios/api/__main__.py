@@ -22,7 +22,7 @@ from msgspec import structs
 from hodios import config
 from hodios.accounts.office import opened
 from hodios.api.app import create_app
-from hodios.api.server import serve
+from hodios.api.server import Bounds, serve
 from hodios.errors import SetupError
 from hodios.providers.base import Provider
 from hodios.providers.catalog import manual_price
@@ -67,7 +67,8 @@ async def run(settings: config.Config, models: list[Prepared], sock: socket.sock
     async with accounts as office, roster.watching(), synchronizer.running():
         app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office)
         _spare_collector()
-        await serve(app, sock)
+        bounds = Bounds(settings.max_connections, settings.client_timeout_s, settings.keep_alive_s)
+        await serve(app, sock, bounds=bounds)
 
 
 def _spare_collector() -> None:
@@ -103,6 +104,8 @@ def main(arguments: list[str]) -> int:
     settings = config.load()
     # What libraries say of their own start and end is nobody's concern.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Nor what it says of requests that are none: anybody can send those without end.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("hodios").setLevel(settings.log_level.upper())
     models = [msgspec.json.decode(model, type=Prepared) for model in parsed.models]
     try:

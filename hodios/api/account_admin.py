@@ -135,7 +135,6 @@ class AccountAdmin:
     async def _show_new(
         self, exchange: Exchange, registry: Registry, record: KeyRecord, text: str, status: int
     ) -> None:
-        exchange.out_headers.append((b"cache-control", b"no-store"))
         spending = await registry.spending([record])
         await exchange.answer_json(key_with_text(record, spending[record.id], text), status)
 

@@ -22,6 +22,13 @@ EXPOSED_HEADERS = (
     "x-request-id, x-hodios-provider, x-hodios-attempts, x-hodios-overhead-ms, x-hodios-ignored, openai-processing-ms, "
     "retry-after"
 )
+API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""Of every answer that is no page: no browser keeps it, guesses its type, runs it, or tells others of its address."""
 CLIENT_GONE = 499
 _BODILESS = (204, 304)
 MAX_IGNORED_BYTES = 2000
@@ -44,6 +51,8 @@ class Exchange:
         given = self.in_headers.get(b"x-request-id", b"")
         self.request_id = given.decode() if _SANE_ID.fullmatch(given) else new_id()
         self.out_headers: list[tuple[bytes, bytes]] = []
+        self.policy = API_HEADERS
+        """What browsers may do with the answer."""
         self.caller = ""
         self.admitted: Admitted | None = None
         """Whose account pays; None where there are no accounts."""
@@ -91,7 +100,12 @@ class Exchange:
         return self._monotonic() - self._arrived
 
     async def body(self, most_bytes: int) -> bytes:
-        """The whole request body. Raises RequestTooLarge, ClientGone."""
+        """The whole request body. Raises RequestTooLarge, ClientGone, InvalidRequest for a compressed one."""
+        encoding = self.in_headers.get(b"content-encoding")
+        if encoding is not None and encoding.lower() != b"identity":
+            raise InvalidRequest(
+                f"content-encoding: {encoding.decode('latin-1')[:60]!r} is not accepted; accepted: none"
+            )
         declared = self.in_headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared[:20]) > most_bytes:
             raise self._too_large(most_bytes)
@@ -145,6 +159,7 @@ class Exchange:
             (b"openai-processing-ms", b"%d" % (elapsed_s * 1e3)),
             (b"x-hodios-overhead-ms", b"%.3f" % ((elapsed_s - waited_s) * 1e3)),
             *self.out_headers,
+            *self.policy,
         ]
         if self._ignored:
             headers.append((b"x-hodios-ignored", _header_list(self._ignored)))

@@ -94,7 +94,8 @@ class Pages:
         gzipped = asset.gzipped if accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1")) else None
         tag = asset.tag if gzipped is None else f'{asset.tag[:-1]}-gzip"'
         out = [header for header in exchange.out_headers if header[0] != b"vary"]
-        exchange.out_headers = [*out, *HEADERS, (b"vary", b"Origin, Accept-Encoding"), (b"etag", tag.encode())]
+        exchange.policy = HEADERS
+        exchange.out_headers = [*out, (b"vary", b"Origin, Accept-Encoding"), (b"etag", tag.encode())]
         if has_tag(headers.get(b"if-none-match", b"").decode("latin-1"), tag):
             await exchange.answer(304, b"", asset.content_type)
             return

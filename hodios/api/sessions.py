@@ -116,7 +116,6 @@ class Sessions:
         return self._keeper.begin(None)
 
     async def _answer(self, exchange: Exchange, session: Session | None) -> None:
-        exchange.out_headers.append((b"cache-control", b"no-store"))
         await exchange.answer_json(NoSession() if session is None else self._details(session))
 
     def _details(self, session: Session) -> SessionDetails:

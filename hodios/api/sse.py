@@ -223,7 +223,7 @@ class KeepAlive:
 
 
 async def start_stream(exchange: Exchange) -> None:
-    exchange.out_headers += ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+    exchange.out_headers.append((b"x-accel-buffering", b"no"))
     await exchange.start(200, EVENT_STREAM)
 
 

@@ -92,7 +92,7 @@ async def test_strict_refuses_what_would_be_ignored(call: Any, path: str) -> Non
 async def test_a_stream_of_chat_chunks(call: Any) -> None:
     answer = await call.chat(messages=[{"role": "user", "content": "aé"}], stream=True)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.headers["cache-control"] == "no-store"
     chunks = answer.chunks()
     for chunk in chunks:
         assert list(chunk) == ["id", "object", "created", "provider", "model", "choices", "system_fingerprint"]

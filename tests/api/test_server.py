@@ -210,13 +210,10 @@ async def test_bad_and_endless_headers_end_in_a_json_400(scripted: Any, config: 
         writer.close()
 
 
-async def test_slow_headers_end_in_a_closed_connection(
-    scripted: Any, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server, "HEADERS_S", 0.05)
+async def test_slow_headers_end_in_a_closed_connection(scripted: Any, config: Config) -> None:
     pause = Pause()
     _, provider = scripted(STARTED, pause, *END)
-    async with serving(create_app(config, [provider])) as port:
+    async with serving(create_app(config, [provider]), client_timeout_s=0.05) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nhost")
         assert await asyncio.wait_for(reader.read(), 10) == b""
