@@ -168,6 +168,10 @@ class SetupError(Exception):
     """An error for the operator: says what is wrong and what to do about it."""
 
 
+class NotYetReady(SetupError):
+    """What is wrong may pass by itself: it is worth trying again."""
+
+
 class ConfigError(SetupError):
     pass
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from hodios import secret_file
 from hodios.accounts.accounts import Accounts, Store, keeping
 from hodios.accounts.limits import Limiter, LocalLimiter
-from hodios.errors import SetupError
+from hodios.errors import NotYetReady, SetupError
 from hodios.store import migration
 from hodios.store.database import Database
 from hodios.store.failures import StoreUnavailable
@@ -92,11 +92,13 @@ def obtain_secret(home: Path, named: str | None = None) -> bytes:
 
 
 async def ready_tables(database: Database, url: str) -> None:
-    """SQLite's are brought up to date, PostgreSQL's are looked at. Raises SetupError."""
+    """SQLite's are brought up to date, PostgreSQL's are looked at. Raises SetupError: NotYetReady where PostgreSQL does
+    not answer, which may be starting itself."""
     try:
         if urlsplit(url).scheme == "sqlite":
             await migration.upgrade(database)
         elif await migration.current(database) != migration.head():
             raise SetupError(f"The tables in {shown(url)} are not those of this version. Run: hodios db upgrade")
     except StoreUnavailable as error:
-        raise SetupError(f"{shown(url)} cannot be used: {error}. Start it, or set HODIOS_STORE_URL.") from error
+        kind = SetupError if database.is_sqlite else NotYetReady
+        raise kind(f"{shown(url)} cannot be used: {error}. Start it, or set HODIOS_STORE_URL.") from error

@@ -23,13 +23,13 @@ from hodios import config
 from hodios.accounts.office import opened
 from hodios.api.app import create_app
 from hodios.api.server import Bounds, serve
-from hodios.errors import SetupError
+from hodios.errors import NotYetReady, SetupError
 from hodios.providers.base import Provider
 from hodios.providers.catalog import manual_price
 from hodios.providers.catalog_providers import Roster
 from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.echo import EchoProvider
-from hodios.providers.launch import REFUSED
+from hodios.providers.launch import NOT_YET, REFUSED
 from hodios.providers.launched import Siblings, launched
 from hodios.providers.listing_shelf import ListingShelf
 from hodios.providers.local import NAME, LocalModel, LocalProvider, load_local_model
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
         uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
-        return REFUSED
+        return NOT_YET if isinstance(error, NotYetReady) else REFUSED
     return 0
 
 

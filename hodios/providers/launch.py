@@ -17,6 +17,8 @@ from msgspec import Struct, structs
 
 REFUSED = 78
 """Exit code of a child that cannot work as things are (EX_CONFIG of sysexits). Its last words on stderr say why."""
+NOT_YET = 75
+"""Of one that cannot work yet, as its last words say (EX_TEMPFAIL): it is started again as after a crash."""
 _TAIL_BYTES = 4096
 _PR_SET_PDEATHSIG = 1
 

@@ -38,6 +38,7 @@ class Leases:
             return Grant(0, seen)
 
         async def work(connection: AsyncConnection) -> Grant:
+            await self._fence(connection, process)
             balances = await lock(self._database, connection, [account])
             balance = balances[account]
             amount = min(wanted, limit - balance.settled - balance.leased)
@@ -63,6 +64,7 @@ class Leases:
         at the second call."""
 
         async def work(connection: AsyncConnection) -> dict[AccountId, int]:
+            await self._fence(connection, process, is_last=True)
             await lock(self._database, connection, await held_by(connection, process))
             gone = delete(leases).where(leases.c.process == process).returning(leases.c.account, leases.c.amount)
             held = {AccountId.parse(row.account): row.amount for row in await connection.execute(gone)}
@@ -106,6 +108,12 @@ class Leases:
             return list((await connection.execute(query.having(total != accounts.c.leased))).scalars())
 
         return sorted(await self._database.read(work))
+
+    async def _fence(self, connection: AsyncConnection, process: str, *, is_last: bool = False) -> None:
+        """What a process has asked PostgreSQL for may be granted after its death: who is last waits until it is."""
+        if not self._database.is_sqlite:
+            lock_of = func.pg_advisory_xact_lock if is_last else func.pg_advisory_xact_lock_shared
+            await connection.execute(select(lock_of(func.hashtextextended(process, 0))))
 
     async def _lease(self, connection: AsyncConnection, process: str, account: AccountId, amount: int) -> None:
         grown = update(accounts).where(accounts.c.id == str(account))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hodios.providers.launch import NOT_YET
+
 GUARD_S = 120
 
 
@@ -74,6 +76,14 @@ def test_nothing_of_its_accounts_is_left_when_it_was_stopped(how: signal.Signals
     api.orphan()
     assert (code, said) == (0, "")
     assert [*(hodios_home / "journal").iterdir()] == []
+
+
+def test_where_the_store_may_come_up_yet_it_is_worth_trying_again(hodios_home: Path) -> None:
+    api = Api(hodios_home, HODIOS_STORE_URL="postgresql://ann@127.0.0.1:1/hodios")
+    code, said = api.end(lambda: None)
+    api.orphan()
+    assert code == NOT_YET
+    assert "postgresql://ann@127.0.0.1:1/hodios cannot be used" in said
 
 
 def test_it_ends_with_its_parent(hodios_home: Path) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import DAY, PROJECT, TOTAL, attempt
 
 from hodios.store.database import Database
@@ -81,6 +83,40 @@ async def test_leases_of_the_dead_are_released_once(database: Database) -> None:
     assert sorted(both, key=len) == [{}, {TOTAL: 200, PROJECT: 200}]
     assert await leases.balances([TOTAL, PROJECT]) == {TOTAL: Balance(100, 0), PROJECT: Balance(100, 0)}
     assert await leases.processes() == []
+
+
+class Slow:
+    """A database to which somebody has said `commit` who is dead by now."""
+
+    def __init__(self, database: Database) -> None:
+        self.is_sqlite, self.insert, self.read = database.is_sqlite, database.insert, database.read
+        self.has_said_so, self.goes_on = asyncio.Event(), asyncio.Event()
+        self._engine = database.engine
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
+        async with self._engine.begin() as connection:
+            done = await work(connection)
+            self.has_said_so.set()
+            await self.goes_on.wait()
+        return done
+
+
+async def test_what_is_granted_after_the_death_of_who_asked_is_released(postgresql_url: str) -> None:
+    database = Database.open(postgresql_url)
+    leases, slow = Leases(database), Slow(database)
+    account = AccountId("key", "asked-by-the-dead", "total")
+    asking = asyncio.create_task(Leases(slow).grant("dead", account, 100, 10, 60))  # type: ignore[arg-type]
+    await slow.has_said_so.wait()
+    releasing = asyncio.create_task(leases.release("dead"))
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    while not releasing.done() and not await database.read(lambda connection: connection.scalar(waiting)):
+        pass
+    slow.goes_on.set()
+    assert (await asking).amount == 60
+    assert await releasing == {account: 60}
+    assert await leases.processes() == []
+    assert await leases.balances([account]) == {account: Balance(0, 0)}
+    await database.close()
 
 
 @pytest.fixture
