@@ -32,7 +32,18 @@ class Lender(Protocol):
 class _Pocket:
     """Of one account."""
 
-    __slots__ = ("asking", "chunk", "leased", "left", "num_held", "reserved", "touched_s", "unsettled", "worst")
+    __slots__ = (
+        "asking",
+        "chunk",
+        "leased",
+        "left",
+        "num_asking",
+        "num_held",
+        "reserved",
+        "touched_s",
+        "unsettled",
+        "worst",
+    )
 
     def __init__(self) -> None:
         self.leased = 0
@@ -41,6 +52,8 @@ class _Pocket:
         self.worst = 0
         """Of all attempts under way, what they would cost at worst."""
         self.num_held = 0
+        self.num_asking = 0
+        """Who ask the store for more, or wait for their turn to do so; their attempts may be over by then."""
         self.left = 0
         """Of the budget beyond all leases, when the store was asked last."""
         self.chunk = 0
@@ -53,7 +66,7 @@ class _Pocket:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.leased or self.reserved or self.unsettled or self.num_held or self.asking.locked())
+        return not (self.leased or self.reserved or self.unsettled or self.num_held or self.num_asking)
 
 
 class Purse:
@@ -147,7 +160,7 @@ class Purse:
         """What accounts have free that nobody has touched for so long. Raises StoreUnavailable; what was to be given
         back then stays leased to the process until its end."""
         for account, pocket in list(self._pockets.items()):
-            if pocket.num_held or pocket.asking.locked() or now_s - pocket.touched_s < idle_s:
+            if pocket.num_held or pocket.num_asking or now_s - pocket.touched_s < idle_s:
                 continue
             amount = max(0, pocket.free)
             if amount:
@@ -160,6 +173,13 @@ class Purse:
         """Lease more, so that `amount` could be taken. Whether it can now, unless others are quicker: those who want
         the same account ask one after the other, and most of them find what the one before has brought."""
         pocket = self._pocket(budget.account)
+        pocket.num_asking += 1
+        try:
+            return await self._ask(pocket, budget, amount)
+        finally:
+            pocket.num_asking -= 1
+
+    async def _ask(self, pocket: _Pocket, budget: Budget, amount: int) -> bool:
         async with pocket.asking:
             least = amount - pocket.free
             if least <= 0:

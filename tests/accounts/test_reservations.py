@@ -187,6 +187,30 @@ async def test_who_leaves_while_the_store_is_asked_takes_no_money_with_him(proce
     assert process.reservations.num_held == 0
 
 
+async def test_who_leaves_while_money_is_given_back_takes_no_money_with_him(process: Process, book: Book) -> None:
+    where = charging(key(total=2 * WORST))
+    process.reservations.release(await process.reservations.hold(wanted(where, "before"), NOW_S))
+    has_begun, going_on, give_back = asyncio.Event(), asyncio.Event(), book.give_back
+
+    async def slow(*args: Any) -> None:
+        has_begun.set()
+        await going_on.wait()
+        await give_back(*args)
+
+    book.give_back = slow  # type: ignore[method-assign]
+    giving = asyncio.create_task(process.purse.give_back(NOW_S + 100))
+    await has_begun.wait()
+    hold = asyncio.create_task(process.reservations.hold(wanted(where, "gone"), NOW_S))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    hold.cancel()
+    await asyncio.gather(hold, return_exceptions=True)
+    going_on.set()
+    await giving
+    await process.purse.quiet()
+    assert process.purse.free(TOTAL) == book.leased(TOTAL) >= WORST
+
+
 async def test_nobody_with_a_budget_asks_whose_price_is_unknown(process: Process, book: Book) -> None:
     with pytest.raises(InsufficientQuota, match="Nobody says"):
         await process.reservations.hold(wanted(charging(key(total=10**12)), "r", price=UNKNOWN_PRICE), NOW_S)
