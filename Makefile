@@ -32,8 +32,8 @@ check: $(DEV) ## Formatting, lint, types, layers
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "check: format, lint, types and layers are in order"
 
-soak: $(DEV) ## 500 mixed requests at concurrency 32 against a live server
-	@$(RUN) -m pytest -q --full -k soak
+soak: $(DEV) ## Load for minutes: many requests at once, and money while everything is killed
+	@$(RUN) -m pytest -q --full -m soak -rP
 
 bench: bench-engine bench-dialog bench-gateway ## The measurements that end in RESULT lines
 

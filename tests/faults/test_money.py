@@ -1,224 +1,258 @@
-"""Processes that spend shared budgets are killed at random: no budget is exceeded, and the ledger is what was used."""
+"""API processes, PostgreSQL and Redis are killed at random while clients spend: no budget is exceeded, and the ledger
+is what was used."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-import secrets
-import uuid
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import asyncpg
 import pytest
-from msgspec import Struct
-from postgresql_server import running
-from replicas import MODEL, NANO_A_TOKEN, CountingUpstream, Replica
-from sqlalchemy import select
+from books import Books, check_budgets, check_costs, check_counts, check_sums, check_told
+from counting_upstream import CountingUpstream, Manners
+from havoc import Havoc
+from live_server import PATIENCE_S, until
+from postgresql_server import OwnServer, own
+from purses import NANO_A_TOKEN, SECRET, Purses, fill
+from redis_server import RedisServer
+from replicas import ADMIN_KEY, Replica, environment, sections
+from spenders import Spenders
 
-from hodios.accounts.keyring import mint
 from hodios.store.database import Database
-from hodios.store.keys import Keys
 from hodios.store.leases import Leases
 from hodios.store.migration import upgrade
-from hodios.store.projects import Projects
-from hodios.store.records import Budgets, KeyRecord, ProjectRecord
-from hodios.store.schema import accounts, attempts
 
-SECRET = "0123456789abcdef" * 4
-LIMITS = {
-    "key/poor/total": 400 * NANO_A_TOKEN,
-    "key/modest/total": 3000 * NANO_A_TOKEN,
-    "project/shared/total": 5000 * NANO_A_TOKEN,
+PRICES = {"first": NANO_A_TOKEN, "second": 2 * NANO_A_TOKEN}
+MANNERS = {
+    "first": Manners(breaks=0.15, refuses=0.1),
+    "second": Manners(refuses=0.02, packs=0.5),
 }
+Need = Callable[[str, str], str]
 
 
-class Seen(Struct):
-    """What one client was told."""
+@dataclass(frozen=True)
+class Plan:
+    """How much of it. Pauses are seconds, from and to."""
 
-    status: int
-    cost: float | None = None
-    num_tokens: int | None = None
+    num_replicas: int
+    num_clients: int
+    seconds: float
+    num_cohorts: int
+    num_kills: int
+    """Of API processes, at least."""
+    kill_s: tuple[float, float]
+    stop_s: tuple[float, float]
 
 
-@pytest.fixture(scope="module")
-def postgresql(need: Callable[[str, str], str]) -> Iterator[str]:
-    with running(need) as url:
-        yield url
+SHORT_SQLITE = Plan(1, 8, 5.0, 1, 3, (0.1, 0.5), (0.0, 0.0))
+SHORT_POSTGRESQL = Plan(2, 12, 6.0, 1, 3, (0.1, 0.5), (1.0, 2.0))
+FULL_SQLITE = Plan(1, 32, 90.0, 6, 10, (0.2, 2.0), (0.0, 0.0))
+FULL_POSTGRESQL = Plan(4, 64, 180.0, 10, 20, (0.2, 2.0), (6.0, 12.0))
+
+
+LONG = (pytest.mark.full, pytest.mark.soak)
+
+
+class Term:
+    """How long it goes on: for its time, until all has happened that is to be seen, while there is patience."""
+
+    def __init__(self, seconds: float, missing: Callable[[], Sequence[str]]) -> None:
+        self._seconds = seconds
+        self._missing = missing
+        self._began_s = asyncio.get_running_loop().time()
+
+    @property
+    def elapsed_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._began_s
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.elapsed_s / self._seconds)
+
+    def is_over(self) -> bool:
+        is_enough = self.elapsed_s >= self._seconds and not self._missing()
+        return is_enough or self.elapsed_s >= self._seconds + PATIENCE_S
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Of our own; None: SQLite, and limits that each process keeps by itself."""
+
+    postgresql: OwnServer | None = None
+    redis: RedisServer | None = None
+
+
+@dataclass(frozen=True)
+class Town:
+    """All that is at work."""
+
+    plan: Plan
+    store_url: str
+    database: Database
+    purses: Purses
+    upstreams: Sequence[CountingUpstream]
+    replicas: Sequence[Replica]
+    servers: Servers
+
+    async def spend(self) -> tuple[Spenders, Havoc]:
+        """Clients spend, and everything is killed."""
+
+        def missing() -> list[str]:
+            kinds = Counter(kind.partition(":")[0] for kind in havoc.done.elements())
+            wanted = {"API process": self.plan.num_kills}
+            wanted |= {"PostgreSQL": 1} if self.servers.postgresql else {}
+            wanted |= {"Redis": 1} if self.servers.redis else {}
+            statuses = spenders.statuses
+            return [kind for kind, num in wanted.items() if kinds[kind] < num] + [
+                f"an answer {status}" for status in (200, 402) if not statuses[status]
+            ]
+
+        rng, plan = random.Random(0), self.plan
+        term = Term(plan.seconds, missing)
+        spenders = Spenders(self.replicas, lambda: self.purses.at(term.share), term.is_over)
+        havoc = Havoc(
+            self.replicas,
+            self.upstreams,
+            rng,
+            term.is_over,
+            lambda: spenders.statuses[200],
+            plan.kill_s,
+            plan.stop_s,
+            self.servers.postgresql,
+            self.servers.redis,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(havoc.run())
+            tasks.create_task(spenders.run(plan.num_clients))
+        assert not missing()
+        return spenders, havoc
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, need: Need, tmp_path: Path) -> Iterator[Servers]:
+    if not request.param:
+        yield Servers()
+        return
+    redis = RedisServer(need("redis-server", "redis-server"), tmp_path)
+    redis.start()
+    with own(need) as postgresql:
+        yield Servers(postgresql, redis)
+    redis.stop()
 
 
 @asynccontextmanager
-async def _store(kind: str, server: str, folder: Path) -> AsyncIterator[str]:
-    """The URL of an empty store."""
-    if kind == "sqlite":
-        yield f"sqlite:///{folder / 'hodios.db'}"
-        return
-    name = f"hodios_test_{uuid.uuid4().hex}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE SCHEMA {name}")
-    try:
-        yield f"{server}?search_path={name}"
-    finally:
-        await connection.execute(f"DROP SCHEMA {name} CASCADE")
-        await connection.close()
+async def town(plan: Plan, folder: Path, servers: Servers) -> AsyncIterator[Town]:
+    async with AsyncExitStack() as stack:
+        store_url = servers.postgresql.url if servers.postgresql else f"sqlite:///{folder / 'hodios.db'}"
+        settings = {"HODIOS_STORE_URL": store_url}
+        if servers.redis is not None:
+            settings["HODIOS_LIMITS_URL"] = servers.redis.url
+        database = Database.open(store_url)
+        stack.push_async_callback(database.close)
+        await upgrade(database)
+        purses = await fill(database, plan.num_cohorts)
+        upstreams = [CountingUpstream(name, MANNERS[name], random.Random(at)) for at, name in enumerate(PRICES)]
+        for upstream in upstreams:
+            stack.push_async_callback((await upstream.start()).cleanup)
+        settings["HODIOS_REMOTE"] = sections(**{one.name: (one.url, PRICES[one.name] / 1000) for one in upstreams})
+        replicas = [_replica(folder, at, settings) for at in range(plan.num_replicas)]
+        for replica in replicas:
+            stack.callback(replica.close)
+            replica.start()
+        yield Town(plan, store_url, database, purses, upstreams, replicas, servers)
 
 
-async def _make_keys(database: Database) -> list[str]:
-    await upgrade(database)
-    await Projects(database).create(
-        ProjectRecord(id="shared", budgets=Budgets(total=LIMITS["project/shared/total"]), created_at_s=0)
-    )
-    rows = [
-        ("poor", Budgets(total=LIMITS["key/poor/total"]), None),
-        ("modest", Budgets(total=LIMITS["key/modest/total"]), None),
-        ("first", Budgets(), "shared"),
-        ("second", Budgets(), "shared"),
-        ("free", Budgets(), None),
-    ]
-    texts = []
-    for id, budgets, project in rows:
-        new = mint(SECRET.encode(), secrets.token_bytes)
-        record = KeyRecord(
-            id=id, prefix=new.prefix, digest=new.digest, budgets=budgets, project_id=project, created_at_s=0
-        )
-        await Keys(database).create(record)
-        texts.append(new.text)
-    return texts
-
-
-async def _ask(http: aiohttp.ClientSession, url: str, key: str, name: str, *, is_streamed: bool) -> Seen:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": name}], "max_tokens": 50, "user": name}
-    body |= {"stream": True, "stream_options": {"include_usage": True}} if is_streamed else {}
-    async with http.post(f"{url}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}) as answer:
-        text = await answer.text()
-        if answer.status != 200:
-            return Seen(answer.status)
-        found: list[dict[str, Any]] = [json.loads(text)] if not is_streamed else []
-        for line in text.splitlines() if is_streamed else ():
-            if line.startswith("data: {"):
-                found.append(json.loads(line[6:]))
-        usages = [each["usage"] for each in found if each.get("usage")]
-        return Seen(200, usages[-1]["cost"], usages[-1]["completion_tokens"]) if usages else Seen(200)
-
-
-async def _client(
-    replicas: list[Replica], keys: list[str], seen: dict[str, Seen], rng: random.Random, until_s: float
-) -> None:
-    loop = asyncio.get_running_loop()
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
-        while loop.time() < until_s:
-            name = uuid.uuid4().hex
-            try:
-                key = rng.choice([*keys, keys[0], keys[0]])
-                is_streamed = rng.random() < 0.5
-                seen[name] = await _ask(http, rng.choice(replicas).url, key, name, is_streamed=is_streamed)
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                seen[name] = Seen(0)
-            if seen[name].status == 402:
-                await asyncio.sleep(0.02)
-
-
-async def _havoc(replicas: list[Replica], upstream: CountingUpstream, rng: random.Random, until_s: float) -> int:
-    """Kills who may be in the middle of an answer, and starts it again. Returns how often."""
-    loop = asyncio.get_running_loop()
-    num_killed = 0
-    while loop.time() < until_s - 1.0:
-        await asyncio.sleep(rng.uniform(0.1, 0.5))
-        if not upstream.num_open:
-            continue
-        replica = rng.choice(replicas)
-        replica.kill()
-        replica.start()
-        num_killed += 1
-    return num_killed
+def _replica(folder: Path, number: int, settings: dict[str, str]) -> Replica:
+    """Every two have a home in common, and each has neighbours that see it die, and such that do not."""
+    home = folder / f"home-{number // 2}"
+    if not home.exists():
+        home.mkdir(parents=True)
+        secret = home / "keys.secret"
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+    return Replica(home, folder / f"log-{number}", settings)
 
 
 @pytest.mark.parametrize(
-    ("kind", "num_replicas", "num_clients", "seconds"),
+    ("plan", "servers"),
     [
-        ("sqlite", 1, 8, 6.0),
-        ("postgresql", 2, 12, 8.0),
-        pytest.param("sqlite", 1, 32, 60.0, marks=pytest.mark.full),
-        pytest.param("postgresql", 4, 64, 180.0, marks=pytest.mark.full),
+        pytest.param(SHORT_SQLITE, False, id="sqlite"),
+        pytest.param(SHORT_POSTGRESQL, True, id="postgresql"),
+        pytest.param(FULL_SQLITE, False, id="sqlite-full", marks=LONG),
+        pytest.param(FULL_POSTGRESQL, True, id="postgresql-full", marks=LONG),
     ],
+    indirect=["servers"],
 )
-async def test_soak_of_money(
-    kind: str,
-    num_replicas: int,
-    num_clients: int,
-    seconds: float,
-    postgresql: str,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    rng, seen = random.Random(0), dict[str, Seen]()
-    upstream = CountingUpstream(rng, 0.002)
-    async with AsyncExitStack() as stack:
-        store_url = await stack.enter_async_context(_store(kind, postgresql, tmp_path))
-        database = Database.open(store_url)
-        stack.push_async_callback(database.close)
-        keys = await _make_keys(database)
-        runner = await upstream.start()
-        stack.push_async_callback(runner.cleanup)
-        replicas = [Replica(tmp_path / f"r{at}", store_url, upstream.url, SECRET) for at in range(num_replicas)]
-        for replica in replicas:
-            stack.callback(replica.close)
-        until_s = asyncio.get_running_loop().time() + seconds
-        clients = [_client(replicas, keys, seen, random.Random(at), until_s) for at in range(num_clients)]
-        num_killed, *_ = await asyncio.gather(_havoc(replicas, upstream, rng, until_s), *clients)
-        # Once more, so that all that was left by the dead is settled by the living.
-        for replica in replicas:
+async def test_soak_of_money(plan: Plan, servers: Servers, tmp_path: Path) -> None:
+    async with town(plan, tmp_path, servers) as all_of_it:
+        spenders, havoc = await all_of_it.spend()
+        await asyncio.to_thread(_settle_down, all_of_it.replicas)
+        await _check_leases(all_of_it)
+        for replica in all_of_it.replicas:
             await asyncio.to_thread(replica.stop)
-        for replica in replicas:
-            replica.start()
-            async with aiohttp.ClientSession() as http, http.get(f"{replica.url}/health/live") as answer:
-                assert answer.status == 200
-            await asyncio.to_thread(replica.stop)
-        await _check(database, upstream, seen)
-    record_property("kills", num_killed)
-    record_property("answers", dict(Counter(told.status for told in seen.values())))
+        assert [*tmp_path.glob("home-*/journal/*")] == []
+        books = await Books.read(all_of_it.database)
+        check_budgets(books, all_of_it.purses.limits)
+        check_sums(books)
+        check_costs(books, PRICES)
+        counted = check_counts(books, all_of_it.upstreams)
+        check_told(books, spenders)
+        assert any(row["is_estimated"] for row in books.attempts), "nobody was killed in the middle of an answer"
+        _check_by_command(tmp_path, all_of_it.store_url)
+    num_failed = sum(replica.num_failed_starts for replica in all_of_it.replicas)
+    _report(
+        f"done: {dict(havoc.done)}, API processes that found no store: {num_failed}",
+        f"answers by status: {dict(spenders.statuses)}, sent twice: {len(spenders.twice)}",
+        f"attempts: {len(books.attempts)}, {dict(Counter(row['outcome'] for row in books.attempts))}; {counted}",
+    )
 
 
-async def _check(database: Database, upstream: CountingUpstream, seen: dict[str, Seen]) -> None:
-    rows = await database.read(lambda connection: _all(connection, attempts))
-    balances = {row["id"]: row for row in await database.read(lambda connection: _all(connection, accounts))}
-    by_user: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        by_user[row["user"]].append(row)
-    # No budget is exceeded, no reservation is open.
-    for name, limit in LIMITS.items():
-        assert balances[name]["settled"] <= limit
-    assert not any(row["leased"] for row in balances.values())
-    assert not await Leases(database).discrepancies()
-    # What was settled is the sum of the attempts.
-    totals: Counter[str] = Counter()
-    for row in rows:
-        totals[f"key/{row['key_id']}/total"] += row["cost"]
-        if row["project_id"]:
-            totals[f"project/{row['project_id']}/total"] += row["cost"]
-    assert {name: row["settled"] for name, row in balances.items() if name.endswith("/total")} == dict(totals)
-    for name, found in by_user.items():
-        assert len(found) == 1, "one server was asked once"
-        (row,) = found
-        if row["is_estimated"] or row["outcome"] != "answered":
-            assert row["completion_tokens"] <= upstream.num_generated[name]
-        else:
-            assert row["completion_tokens"] == upstream.num_generated[name]
-        told = seen[name]
-        if told.num_tokens is not None:
-            assert row["completion_tokens"] == told.num_tokens
-            assert told.cost is not None
-            assert row["cost"] == round(told.cost * 1e9)
-    # Who was told all has paid.
-    assert all(name in by_user for name, told in seen.items() if told.num_tokens)
-    assert any(told.status == 402 for told in seen.values())
-    assert any(row["is_estimated"] for row in rows), "nobody was killed in the middle of an answer"
+def _settle_down(replicas: Sequence[Replica]) -> None:
+    """Until all is settled that was left by the dead, and all is in the store that the living know of."""
+    for replica in replicas:
+        until(lambda replica=replica: _is_at_rest(replica), replica.told)  # type: ignore[misc]
+    for home in {replica.home for replica in replicas}:
+        num_living = sum(replica.home == home for replica in replicas)
+        journal = home / "journal"
+        until(lambda: len([*journal.glob("*.lock")]) == num_living, lambda: str([*journal.iterdir()]))  # noqa: B023
 
 
-async def _all(connection: Any, table: Any) -> list[dict[str, Any]]:
-    return [dict(row) for row in (await connection.execute(select(table))).mappings()]
+def _is_at_rest(replica: Replica) -> bool:
+    replica.tend()
+    request = urllib.request.Request(f"{replica.url}/health", headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            accounts = json.load(answer)["accounts"]
+    except OSError:
+        return False
+    return accounts["held"] == accounts["undrained"] == 0
+
+
+async def _check_leases(all_of_it: Town) -> None:
+    """Nothing is leased to anybody but those that live."""
+    homes = {replica.home for replica in all_of_it.replicas}
+    living = {path.stem for home in homes for path in (home / "journal").glob("*.lock")}
+    leases = Leases(all_of_it.database)
+    assert set(await leases.processes()) <= living
+    assert await leases.discrepancies() == []
+
+
+def _check_by_command(home: Path, store_url: str) -> None:
+    program = Path(sys.executable).with_name("hodios")
+    env = environment(home, HODIOS_STORE_URL=store_url)
+    checked = subprocess.run([program, "db", "check"], env=env, cwd=home, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def _report(*lines: str) -> None:
+    """For whoever reads what `make soak` prints."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
