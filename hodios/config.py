@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hodios import launches, router_settings
+from hodios import launches, router_settings, store_settings
 from hodios import setting_values as kinds
 from hodios.admin_key import check_exposed, check_keys_secret
 from hodios.errors import ConfigError
@@ -31,6 +31,7 @@ class Config(Struct, frozen=True, kw_only=True):
     port: int = 8000
     admin_key: str | None = None
     cors_origins: tuple[str, ...] = ()
+    workers: int = 1
     metrics_public: bool = False
     status_public: bool = False
     max_body_bytes: int = 8 * 2**20
@@ -76,6 +77,7 @@ def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Confi
     if not kinds.is_loopback(config.host):
         check_exposed(config.host, config.admin_key)
     check_keys_secret(config.keys_secret)
+    store_settings.check_workers(config.workers, config.store_url, config.limits_url)
     launches.check_names(config.launch, config.remote)
     launches.check_circle(config.launch, env.get(launches.LAUNCHED_AS))
     return config

@@ -33,6 +33,13 @@ SETTINGS: tuple[Setting, ...] = (
         "origins like https://example.org (environment: separated by commas), or *",
         "Web origins besides loopback whose pages may call the API.",
     ),
+    Setting(
+        "server",
+        "workers",
+        kinds.integer(1, 64),
+        "an integer 1–64",
+        "API processes; more than one need PostgreSQL and Redis, see [store](store.md).",
+    ),
     Setting("server", "metrics_public", kinds.boolean, "true or false", "Let anyone read `/metrics`, without a key."),
     Setting("server", "status_public", kinds.boolean, "true or false", "Let anyone read `/status`, without a key."),
     Setting(

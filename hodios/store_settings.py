@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from hodios.errors import ConfigError
+
 _SERVERS = ("postgresql", "postgres")
 _COUNTERS = ("redis", "rediss", "unix")
 
@@ -33,6 +35,27 @@ def limits_url(value: object) -> str:
     if parts.scheme not in _COUNTERS or not is_place or parts.fragment:
         raise ValueError
     return value
+
+
+def is_shared(url: str | None) -> bool:
+    """Whether several processes may work on the store at `url`; None is the default."""
+    return url is not None and urlsplit(url).scheme in _SERVERS
+
+
+def check_workers(num_workers: int, store_url: str | None, limits_url: str | None) -> None:
+    """Raises ConfigError where so many API processes would not have in common what they must."""
+    if num_workers == 1:
+        return
+    if not is_shared(store_url):
+        raise ConfigError(
+            f"workers = {num_workers} needs a PostgreSQL database, because SQLite serves one process. "
+            "Set HODIOS_STORE_URL=postgresql://USER:PASSWORD@HOST/DATABASE, or workers to 1."
+        )
+    if limits_url is None:
+        raise ConfigError(
+            f"workers = {num_workers} needs a Valkey or Redis, in which the processes count limits together. "
+            "Set HODIOS_LIMITS_URL=redis://HOST:6379, or workers to 1."
+        )
 
 
 def default_url(home: Path) -> str:

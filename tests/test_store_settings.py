@@ -75,6 +75,26 @@ def test_engines_do_not_get_the_password() -> None:
     assert "HODIOS_STORE_URL" not in config.environment(loaded, base={"HODIOS_STORE_URL": ACCEPTED[2]}, with_key=False)
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "needs a PostgreSQL database, because SQLite serves one process"),
+        ({"HODIOS_LIMITS_URL": "redis://h"}, "Set HODIOS_STORE_URL=postgresql://"),
+        ({"HODIOS_STORE_URL": ACCEPTED[0], "HODIOS_LIMITS_URL": "redis://h"}, "because SQLite serves one process"),
+        ({"HODIOS_STORE_URL": ACCEPTED[2]}, "needs a Valkey or Redis.*Set HODIOS_LIMITS_URL=redis://HOST:6379"),
+    ],
+)
+def test_several_processes_need_what_they_share(settings: dict[str, str], told: str) -> None:
+    assert config.load(settings).workers == 1
+    with pytest.raises(ConfigError, match=f"workers = 4 .*{told}.*or workers to 1"):
+        config.load(settings | {"HODIOS_WORKERS": "4"})
+
+
+def test_several_processes_have_what_they_share() -> None:
+    settings = {"HODIOS_STORE_URL": ACCEPTED[3], "HODIOS_LIMITS_URL": "redis://h", "HODIOS_WORKERS": "4"}
+    assert config.load(settings).workers == 4
+
+
 def test_passwords_are_not_shown() -> None:
     assert shown(ACCEPTED[2]) == "postgresql://hodios@db.example.org:5432/hodios"
     assert shown("postgresql://h/d?user=ann&password=secret") == "postgresql://h/d"

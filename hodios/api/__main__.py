@@ -1,6 +1,7 @@
-"""The API process: `python -m hodios.api --fd N --parent-fd M MODEL…`, each MODEL the JSON of a `Prepared`.
+"""An API process: `python -m hodios.api --fd N --parent-fd M MODEL…`, each MODEL the JSON of a `Prepared`.
 
-Answers on the inherited listening socket `--fd` with the settings of its environment, and ends when its parent does.
+Answers on the inherited listening socket `--fd` with the settings of its environment, and ends when its parent does. Of
+several it is the one with `--number`, and each of them has a `--socket` for the others.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from msgspec import structs
 from hodios import config
 from hodios.accounts.office import opened
 from hodios.api.app import create_app
+from hodios.api.processes import Processes
 from hodios.api.server import Bounds, serve
 from hodios.errors import NotYetReady, SetupError
 from hodios.providers.base import Provider
@@ -40,7 +42,13 @@ from hodios.providers.sync import Synchronizer
 from hodios.store_settings import default_url
 
 
-async def run(settings: config.Config, models: list[Prepared], sock: socket.socket, parent_fd: int | None) -> None:
+async def run(
+    settings: config.Config,
+    models: list[Prepared],
+    sock: socket.socket,
+    parent_fd: int | None,
+    processes: Processes,
+) -> None:
     """Construct everything and answer until told to stop. Without a model the echo answers, for trying out clients."""
     if parent_fd is not None:
         asyncio.get_running_loop().add_reader(parent_fd, _end, parent_fd)
@@ -63,9 +71,15 @@ async def run(settings: config.Config, models: list[Prepared], sock: socket.sock
         more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
     )
     url = settings.store_url or default_url(settings.home)
-    accounts = opened(settings.home, url, limits_url=settings.limits_url, keys_secret=settings.keys_secret)
+    accounts = opened(
+        settings.home,
+        url,
+        limits_url=settings.limits_url,
+        keys_secret=settings.keys_secret,
+        num_processes=processes.num,
+    )
     async with accounts as office, roster.watching(), synchronizer.running():
-        app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office)
+        app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office, processes=processes)
         _spare_collector()
         bounds = Bounds(settings.max_connections, settings.client_timeout_s, settings.keep_alive_s)
         await serve(app, sock, bounds=bounds)
@@ -99,6 +113,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="hodios.api")
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--number", type=int, default=1)
+    parser.add_argument("--socket", type=Path, action="append", default=[])
     parser.add_argument("models", nargs="*")
     parsed = parser.parse_args(arguments)
     settings = config.load()
@@ -109,7 +125,8 @@ def main(arguments: list[str]) -> int:
     logging.getLogger("hodios").setLevel(settings.log_level.upper())
     models = [msgspec.json.decode(model, type=Prepared) for model in parsed.models]
     try:
-        uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd))
+        processes = Processes(parsed.number, parsed.socket)
+        uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd, processes))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return NOT_YET if isinstance(error, NotYetReady) else REFUSED

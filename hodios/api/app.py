@@ -35,6 +35,7 @@ from hodios.api.metrics import Metrics
 from hodios.api.model_history import ModelHistory
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
+from hodios.api.processes import Processes
 from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
@@ -60,6 +61,7 @@ from hodios.router.router import Router, told
 from hodios.router.server_loads import ServerLoads
 from hodios.router_settings import RouterSettings
 from hodios.store.reports import Reports
+from hodios.store_settings import is_shared
 
 EXCHANGE = "hodios.exchange"
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -179,6 +181,7 @@ class _Parts(NamedTuple):
     registry: Registry | None
     usage: UsageReports
     recommendations: Recommendations
+    processes: Processes
     request_log: RequestLog | None
     sessions: SessionKeeper
 
@@ -190,6 +193,7 @@ def _parts(
     synchronizer: Synchronizer,
     statistics: Statistics | None,
     office: Office | None,
+    processes: Processes,
     clock: Callable[[], float],
 ) -> _Parts:
     settings = config.router or RouterSettings()
@@ -198,7 +202,9 @@ def _parts(
     database = office.database if office else None
     registry = Registry(office.database, office.secret, clock_s=clock) if office else None
     log = Reports(database) if database else None
-    generations = Generations(settings.kept_generations, clock=clock, log=log)
+    generations = Generations(
+        settings.kept_generations, clock=clock, log=log, has_neighbours=is_shared(config.store_url)
+    )
     records = [history.record, generations.record]
 
     def lost() -> None:
@@ -212,7 +218,7 @@ def _parts(
     collectors: list[Collector] = [RouterCollector(history, router.tracks)]
     if accounts is not None:
         collectors.append(AccountCollector(accounts.figures))
-    metrics = Metrics(gateway.health, *collectors)
+    metrics = Metrics(gateway.health, *collectors, processes=processes)
     return _Parts(
         gateway=gateway,
         history=history,
@@ -227,6 +233,7 @@ def _parts(
         accounts=accounts,
         usage=UsageReports(database, clock=clock),
         recommendations=Recommendations(gateway, database, registry, clock=clock),
+        processes=processes,
         registry=registry,
         request_log=request_log,
         sessions=session_keeper(config, office, clock),
@@ -248,7 +255,7 @@ def _handlers(
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
     figures = parts.accounts.figures if parts.accounts else None
-    health = Health(gateway, store, parts.status, figures, monotonic=monotonic)
+    health = Health(gateway, store, parts.status, figures, processes=parts.processes, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
     model_history = ModelHistory(gateway, lambda: store.current, parts.synchronizer, parts.history)
@@ -335,6 +342,7 @@ def create_app(
     synchronizer: Synchronizer | None = None,
     statistics: Statistics | None = None,
     office: Office | None = None,
+    processes: Processes | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -342,22 +350,25 @@ def create_app(
     """The whole HTTP API over `providers`, which its lifespan starts and closes.
 
     Without a `store` the catalog knows no more than the providers say; without a `synchronizer` they are asked what
-    they list only when somebody says so; without an `office` the admin key is the only key. `statistics` tells how they
+    they list only when somebody says so; without an `office` the admin key is the only key; without `processes` there
+    is no other one. `statistics` tells how they
     have done, instead of what traffic shows. `clock` gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32
     hex digits that nobody has seen before.
     """
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
-    parts = _parts(config, providers, store, synchronizer, statistics, office, clock)
+    processes = processes or Processes()
+    parts = _parts(config, providers, store, synchronizer, statistics, office, processes, clock)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     routes = _routes(handlers)
     app = Starlette(
         routes=routes,
         lifespan=_lifespan(
             providers,
-            keeping(parts.history, HistoryFile(config.home)),
+            keeping(parts.history, HistoryFile(config.home, processes.number)),
             parts.prober.running(),
             parts.server_loads.running(),
+            processes.telling(parts.metrics.registry),
         ),
     )
     app.router.redirect_slashes = False

@@ -6,6 +6,7 @@ A request is shown to whoever made it, and to the operator; to anybody else it d
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,9 @@ from hodios.money import cost_of
 from hodios.store.records import LoggedRequest
 from hodios.store.reports import Reports
 from hodios.types import FinishReason, Request, Route
+
+_LOOK_AGAIN_S = 0.25
+_MOST_LOOKS = 4
 
 
 class Generated(Struct, kw_only=True):
@@ -48,8 +52,17 @@ class Generations:
     """The newest `most_kept` requests that somebody was asked for, and their route. `clock` gives Unix seconds; without
     a `log` nobody knows of older ones."""
 
-    def __init__(self, most_kept: int, *, clock: Callable[[], float] = time.time, log: Reports | None = None) -> None:
+    def __init__(
+        self,
+        most_kept: int,
+        *,
+        clock: Callable[[], float] = time.time,
+        log: Reports | None = None,
+        has_neighbours: bool = False,
+    ) -> None:
+        """`has_neighbours`: other processes write into the log."""
         self._most_kept = most_kept
+        self._has_neighbours = has_neighbours
         self._log = log
         self._clock = clock
         self._all: dict[str, Generated] = {}
@@ -105,10 +118,22 @@ class Generations:
         if generated is not None and exchange.caller in (generated.caller, ADMIN):
             await exchange.answer_json({"data": _fields(generated)})
             return
-        logged = None if self._log is None or "\0" in name else await from_store(self._log.request(name))
+        logged = await self._logged(name)
         if logged is None or exchange.caller not in (logged.key_id, ADMIN):
             raise NotFound(f"id: {name[:100]!r} is no request that was made with this key", param="id")
         await exchange.answer_json({"data": _fields_logged(logged)})
+
+    async def _logged(self, name: str) -> LoggedRequest | None:
+        """Another process may have answered it just now, and is about to log it."""
+        if self._log is None or "\0" in name:
+            return None
+        for _ in range(_MOST_LOOKS if self._has_neighbours else 1):
+            logged = await from_store(self._log.request(name))
+            if logged is not None:
+                return logged
+            if self._has_neighbours:
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        return None
 
 
 def _fields(generated: Generated) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from hodios import __version__
 from hodios.api.account_metrics import FiguresOf, account_fields
 from hodios.api.exchange import Exchange
+from hodios.api.processes import Processes
 from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
 from hodios.providers.catalog_store import CatalogStore
@@ -23,12 +24,14 @@ class Health:
         status: StatusPage,
         figures: FiguresOf | None = None,
         *,
+        processes: Processes,
         monotonic: Callable[[], float],
     ) -> None:
         self._gateway = gateway
         self._store = store
         self._status = status
         self._figures = figures
+        self._processes = processes
         self._monotonic = monotonic
         self._since = monotonic()
 
@@ -60,6 +63,7 @@ class Health:
         report: dict[str, Any] = {
             "status": "ready" if is_ready else "not_ready",
             "version": __version__,
+            "process": self._processes.fields(),
             "uptime_s": round(self._monotonic() - self._since, 3),
             "catalog": {"version": self._store.current.version, "problem": self._store.problem or None},
             "service": self._status.summary(),

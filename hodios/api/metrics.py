@@ -12,12 +12,12 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
-    generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 from hodios.api.exchange import Exchange
+from hodios.api.processes import Processes
 from hodios.providers.base import ModelHealth
 
 HealthOf = Callable[[], Sequence[tuple[str, ModelHealth]]]
@@ -43,9 +43,9 @@ class _Labelled(dict[tuple[object, ...], Kind], Generic[Kind]):
 class Metrics:
     """One registry per app; nothing global."""
 
-    def __init__(self, health: HealthOf, *more: Collector) -> None:
-        registry = CollectorRegistry()
-        self._registry = registry
+    def __init__(self, health: HealthOf, *more: Collector, processes: Processes | None = None) -> None:
+        self._processes = processes or Processes()
+        self.registry = registry = CollectorRegistry()
         self._requests = _Labelled(
             Counter(
                 "hodios_requests",
@@ -107,7 +107,7 @@ class Metrics:
 
     async def show(self, exchange: Exchange) -> None:
         """GET /metrics."""
-        await exchange.answer(200, generate_latest(self._registry), CONTENT_TYPE_LATEST.encode())
+        await exchange.answer(200, await self._processes.metrics(self.registry), CONTENT_TYPE_LATEST.encode())
 
 
 class _ModelCollector(Collector):

@@ -23,6 +23,7 @@ from hodios.providers.installed import InstalledModel, find, installed
 from hodios.providers.launch import Child, ChildEvent, Pace, Supervisor
 from hodios.providers.prepared import Prepared, worker_options
 from hodios.providers.report import Report
+from hodios.providers.sockets import socket_path
 from hodios.providers.starter import fetch_starter
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _STOP_S = 45.0
 """A little more than the API gives open requests to finish, and then itself to tell the store what they cost."""
+_API = "api"
 _API_STAGE = 1
 """Above the engines: the API lets open requests finish before their engines go."""
 
@@ -64,8 +66,8 @@ def serve(
 
 
 def children(config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int) -> list[Child]:
-    """The processes to run: an engine worker per model, and the API on the listening socket."""
-    engine_environment = environment(structs.replace(config, launch=()), with_key=False)
+    """The processes to run: an engine worker per model, and those of the API on the listening socket."""
+    engine_environment = environment(structs.replace(config, launch=(), workers=1), with_key=False)
     engines = [
         Child(
             name=each.card.id,
@@ -77,24 +79,35 @@ def children(config: Config, prepared: Sequence[Prepared], listener: socket.sock
         )
         for each in prepared
     ]
-    api = Child(
-        name="api",
-        argv=(
-            *(sys.executable, "-m", "hodios.api"),
-            *("--fd", str(listener.fileno()), "--parent-fd", str(parent_fd)),
-            *(msgspec.json.encode(each).decode() for each in prepared),
-        ),
-        env=environment(config),
-        pass_fds=(listener.fileno(),),
-        stage=_API_STAGE,
-        is_essential=True,
-    )
-    return [*engines, *(_keeper(launch, config, parent_fd) for launch in config.launch), api]
+    keepers = [_keeper(launch, config, parent_fd) for launch in config.launch]
+    return [*engines, *keepers, *_apis(config, prepared, listener, parent_fd)]
+
+
+def _apis(config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int) -> list[Child]:
+    """They take connections from the same socket, whoever is first."""
+    numbers = range(1, config.workers + 1)
+    sockets = [socket_path(config.home, f"api-{number}") for number in numbers] if config.workers > 1 else []
+    return [
+        Child(
+            name=f"{_API} {number}" if config.workers > 1 else _API,
+            argv=(
+                *(sys.executable, "-m", "hodios.api"),
+                *("--fd", str(listener.fileno()), "--parent-fd", str(parent_fd), "--number", str(number)),
+                *(argument for path in sockets for argument in ("--socket", str(path))),
+                *(msgspec.json.encode(each).decode() for each in prepared),
+            ),
+            env=environment(config),
+            pass_fds=(listener.fileno(),),
+            stage=_API_STAGE,
+            is_essential=True,
+        )
+        for number in numbers
+    ]
 
 
 def _keeper(launch: Launch, config: Config, parent_fd: int) -> Child:
     """The process that holds a server of others. Of keys it has those alone that the server gets."""
-    own = structs.replace(config, host="127.0.0.1", remote=(), providers=(), launch=(launch,))
+    own = Config(home=config.home, log_level=config.log_level, launch=(launch,))
     kept = (*launch.pass_env, *([launch.api_key_env] if launch.api_key_env else []))
     return Child(
         name=keeper_name(launch),
@@ -253,7 +266,9 @@ class _Service:
     def _is_hopeless(self) -> bool:
         launched = {launch.name for launch in self._config.launch}
         has_more = any(provider not in launched for provider in self._providers)
-        return "api" in self._refused or not (has_more or self._loading())
+        # No model's id has a space.
+        is_without_api = any(name.partition(" ")[0] == _API for name in self._refused)
+        return is_without_api or not (has_more or self._loading())
 
     def _loading(self) -> list[str]:
         """The local models and the servers to be started, without those that were given up."""

@@ -35,7 +35,8 @@ class Child(Struct, frozen=True, kw_only=True):
     stage: int = 0
     """Children of the highest stage are stopped first, and only when they have ended those of the next."""
     is_essential: bool = False
-    """Where it refuses, all children are stopped."""
+    """Where it refuses at its first start, all children are stopped. Once it has worked it is started for ever: what it
+    lacks then may come back."""
 
 
 class ChildEvent(Struct, frozen=True, kw_only=True):
@@ -125,12 +126,15 @@ class Supervisor:
         delay_s = self._pace.first_delay_s
         failed_starts = 0 if child.is_essential else -math.inf
         while True:
+            has_worked = child.is_essential and failed_starts == -math.inf
             began = self._clock()
             event = await self._live_once(child, turn)
             lived_s = self._clock() - began
             if lived_s >= self._pace.stable_s:
                 delay_s = self._pace.first_delay_s
             failed_starts += 1 if lived_s < self._pace.start_s and event.code > 0 else -math.inf
+            if event.kind == "refused" and has_worked:
+                event = structs.replace(event, kind="crashed")
             if event.kind == "crashed":
                 is_last = failed_starts >= self._pace.most_failed_starts
                 event = structs.replace(event, kind="refused") if is_last else structs.replace(event, delay_s=delay_s)

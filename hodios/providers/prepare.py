@@ -6,10 +6,7 @@ Kept in a folder per file and version under HODIOS_HOME/cache; a half-made folde
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,11 +21,10 @@ from hodios.engine.whole_folder import make_whole, write_durably
 from hodios.errors import SetupError
 from hodios.providers.installed import InstalledModel
 from hodios.providers.prepared import Prepared
+from hodios.providers.sockets import socket_path
 from hodios.types import ModelCard
 
 MAX_OUTPUT_TOKENS = 16384
-MAX_SOCKET_PATH = 100
-"""Unix sockets have no longer names (108 bytes on Linux, less elsewhere)."""
 
 
 def prepare(model: InstalledModel, config: Config) -> Prepared:
@@ -39,7 +35,7 @@ def prepare(model: InstalledModel, config: Config) -> Prepared:
         if _read(folder) is None:
             make_whole(folder, lambda unfinished: _make(unfinished, model), is_whole=lambda there: bool(_read(there)))
         _remove_outdated(cache)
-        socket = _socket_path(config.home, folder.name)
+        socket = socket_path(config.home, folder.name)
     except OSError as error:
         raise SetupError(f"{model.id} cannot be made ready in {config.home}: {error}") from error
     made = _read(folder)
@@ -118,27 +114,3 @@ def _card(file: GGUFFile, model: InstalledModel) -> ModelCard:
         size_bytes=file.size_bytes,
         license=str(file.metadata.get("general.license") or ""),
     )
-
-
-def _socket_path(home: Path, name: str) -> Path:
-    """Beside the model where the name is short enough for a socket, else in a folder of this user's own.
-
-    With this process's id: two servers of one home must not meet each other's engines.
-    """
-    path = home / "run" / f"{name[:12]}-{os.getpid()}.sock"
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
-        path = Path(tempfile.gettempdir()) / f"hodios-{os.getuid()}-{digest}" / path.name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_private(path.parent)
-    return path
-
-
-def _check_private(folder: Path) -> None:
-    """Whoever else may write to it could put a socket of their own there."""
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise SetupError(
-            f"{folder} is to hold the engines' sockets, but other users may write to it. Remove it, or set its owner "
-            "and its mode (0700)."
-        )

@@ -1,4 +1,5 @@
-"""The history on disk: HODIOS_HOME/state/health, written whole or not at all, by one process at a time.
+"""The history on disk: HODIOS_HOME/state/health, written whole or not at all, by one process at a time. Of several API
+processes of a server, each has a file of its own.
 
 The file: MAGIC, the version of what follows, its CRC-32, and itself: a msgpack `Archive`. What cannot be read is moved
 aside and never a reason not to start.
@@ -32,9 +33,10 @@ class HistoryFile:
     """Of the processes with the same home, the first one has the file; the others go without until it ends. Safe to use
     from several threads."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, number: int = 1) -> None:
+        """`number`: of the API process, from 1."""
         self._folder = home / "state"
-        self.path = self._folder / "health"
+        self.path = self._folder / ("health" if number == 1 else f"health-{number}")
         self._lock: int | None = None
         self._writing = threading.Lock()
         self._has_complained = False
@@ -52,7 +54,7 @@ class HistoryFile:
         try:
             return unpacked(data)
         except ValueError as error:
-            aside = self.path.with_name("health.unreadable")
+            aside = self.path.with_suffix(".unreadable")
             _log.warning("%s %s: statistics begin anew, and the file is kept as %s", self.path, error, aside.name)
             if self._lock is not None:
                 with contextlib.suppress(OSError):
@@ -65,7 +67,7 @@ class HistoryFile:
             return self._take() and self._write(packed(archive))
 
     def _write(self, data: bytes) -> bool:
-        part = self.path.with_name("health.part")
+        part = self.path.with_suffix(".part")
         try:
             with part.open("wb") as file:
                 file.write(data)
@@ -92,7 +94,7 @@ class HistoryFile:
         file = None
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self._folder / "health.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            file = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if file is not None:

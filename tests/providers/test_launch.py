@@ -177,6 +177,23 @@ async def test_an_essential_child_that_was_killed_is_started_for_ever() -> None:
     assert watch.kinds("api").count("crashed") == 8
 
 
+async def test_an_essential_child_that_has_worked_may_refuse_as_long_as_it_likes(tmp_path: Path) -> None:
+    """Its database may be away when it starts again."""
+    watch = Watch()
+    source = f"""
+        import os, sys
+        from pathlib import Path
+        if not Path({str(tmp_path / "seen")!r}).exists():
+            Path({str(tmp_path / "seen")!r}).touch()
+            os.kill(os.getpid(), 9)
+        sys.exit({REFUSED})
+    """
+    watch.when(lambda: watch.kinds("api").count("crashed") == 8, watch.supervisor.stop)
+    last = await watch.supervisor.run((script(source, name="api", is_essential=True), script(SERVICE)))
+    assert watch.kinds("api") == ["started", "crashed"] * 8
+    assert last["child"].kind == "stopped"
+
+
 async def test_a_refusal_of_another_child_stops_nobody() -> None:
     watch = Watch()
     watch.when(

@@ -24,8 +24,9 @@ from hodios.errors import SetupError, UnsupportedModel
 from hodios.providers import prepare as module
 from hodios.providers.installed import InstalledModel, installed
 from hodios.providers.local import load_local_model
-from hodios.providers.prepare import MAX_SOCKET_PATH, prepare
+from hodios.providers.prepare import prepare
 from hodios.providers.prepared import Prepared, worker_options
+from hodios.providers.sockets import MAX_SOCKET_PATH
 
 TINY = gguf_factory.TinyModel(hidden=64, num_layers=1, num_heads=2, num_kv_heads=1, feed_forward=64, context=128)
 
