@@ -305,6 +305,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
         {
             "status": _STRING,
             "version": _STRING,
+            "process": _object({"number": _INTEGER, "of": _INTEGER, "pid": _INTEGER}),
             "uptime_s": _NUMBER,
             "catalog": _object({"version": _INTEGER, "problem": _MAYBE_STRING}),
             "service": _object(
