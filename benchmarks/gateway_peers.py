@@ -26,7 +26,7 @@ PACKAGES = {
 }
 KEY = "sk-benchmark-0123456789abcdef0123456789abcdef"
 GATEWAY_CPU, LOAD_CPU = 0, 1
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 300.0
 
 
 class Launch(Struct, frozen=True):

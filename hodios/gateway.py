@@ -14,7 +14,7 @@ from msgspec import structs
 
 from hodios.accounts.tab import Tab
 from hodios.errors import ModelNotFound, PermissionDenied, UnsupportedParameter
-from hodios.events import Event, Noticed, ToolCall
+from hodios.events import Event, Noticed, Started, ToolCall
 from hodios.providers.base import ModelHealth, Provider
 from hodios.router.demand import image_params
 from hodios.router.router import Router
@@ -68,14 +68,30 @@ class Gateway:
         `on_attempt` is told of each who is asked; `tab` pays, and its key says who may be. Raises ModelNotFound,
         PermissionDenied and UnsupportedParameter at once, HodiosError while answering.
         """
-        groups = [self._group(request.model, request.routing, "model")]
-        for number, model in enumerate(request.fallback_models):
-            groups.append(self._group(model, request.routing, f"models[{number}]"))
+        groups, missing = self._groups(request)
         if tab is not None:
             groups = _allowed(request, groups, tab.key)
         self._check_images(request, groups)
         events = self._router.generate(request, groups, on_attempt, tab)
+        if missing:
+            events = _noticing(events, missing)
         return events if request.parallel_tool_calls else _one_call(events)
+
+    def _groups(self, request: Request) -> tuple[list[Group], list[Warning]]:
+        """Of the model and its fallbacks those that somebody serves, and what to say of the others. Raises
+        ModelNotFound where nobody serves any of them."""
+        if not request.fallback_models:
+            return [self._group(request.model, request.routing, "model")], []
+        groups, missing = [], []
+        names = [f"models[{number}]" for number in range(len(request.fallback_models))]
+        for param, model in zip(("model", *names), (request.model, *request.fallback_models), strict=True):
+            try:
+                groups.append(self._group(model, request.routing, param))
+            except ModelNotFound as error:
+                missing.append(error)
+        if not groups:
+            raise missing[0]
+        return groups, [Warning(error.param or "model", error.code, error.message) for error in missing]
 
     def _group(self, model: str, routing: Routing, param: str) -> Group:
         """Who serves a model, and how to choose. An id with a variant's ending of its own is taken as it is."""
@@ -146,6 +162,16 @@ def _allowed(request: Request, groups: list[Group], key: KeyRecord) -> list[Grou
 def _may_ask(key: KeyRecord, seat: Seat) -> bool:
     is_model = key.models is None or seat.card.id in key.models
     return is_model and (key.providers is None or seat.provider.name in key.providers)
+
+
+async def _noticing(events: AsyncGenerator[Event, None], warnings: Sequence[Warning]) -> AsyncGenerator[Event, None]:
+    """With these warnings after the start."""
+    async with aclosing(events):
+        async for event in events:
+            yield event
+            if type(event) is Started:
+                for warning in warnings:
+                    yield Noticed(warning)
 
 
 async def _one_call(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

@@ -295,9 +295,22 @@ def test_fallback_models_are_asked_after_all_who_serve_the_first() -> None:
     found = ask(providers, request(fallback_models=("spare",)))
     assert found.attempts == [("a", "failed"), ("c", "refused"), ("b", "answered")]
     assert found.route.attempts[-1].model == "other/model"
-    error = ask(providers, request(fallback_models=("spare", "spar"))).error
+
+
+def test_fallback_models_are_asked_where_nobody_serves_the_first() -> None:
+    """Providers come and go. Whoever is missing is told; where all are, nobody is asked."""
+    providers = [served("a", MODEL, good()), served("b", "other/model", failing(status(500)), "spare", dollars=0.1)]
+    found = ask(providers, request(model="gone/model", fallback_models=("spare", "spar", MODEL)))
+    assert found.attempts == [("b", "failed"), ("a", "answered")]
+    told = [event.warning for event in found.events if isinstance(event, Noticed)]
+    assert [(warning.param, warning.code) for warning in told] == [
+        ("model", "model_not_found"),
+        ("models[1]", "model_not_found"),
+    ]
+    assert "'gone/model' does not exist" in told[0].message
+    error = ask(providers, request(model="gone/model", fallback_models=("spar",))).error
     assert isinstance(error, ModelNotFound)
-    assert error.param == "models[1]"
+    assert error.param == "model"
 
 
 def test_a_fallback_model_comes_before_who_is_out_of_order() -> None:
