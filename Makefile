@@ -11,7 +11,7 @@ WORKERS ?= 2
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full check bench bench-engine bench-dialog bench-gateway bench-full soak format docs clean
+.PHONY: help serve test test-full test-ui check bench bench-engine bench-dialog bench-gateway bench-full soak format docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(DEV) ## Run the tests, with fixed samples of the long checks
 
 test-full: $(DEV) ## Run the tests with the long checks whole
 	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --full
+
+test-ui: $(DEV) ## Drive the web page with a real browser
+	@$(RUN) -m pytest -q tests/browser
 
 check: $(DEV) ## Formatting, lint, types, layers
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

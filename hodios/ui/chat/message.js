@@ -68,9 +68,9 @@ function Branches({ node, chat }) {
   if (all.length < 2) return null;
   const at = all.indexOf(node.id);
   return html`<span class="branches" role="group" aria-label="Versions">
-    <${IconButton} icon="left" label="Earlier version" onClick=${() => chat.look(node, all[at - 1])} disabled=${at === 0 || chat.isRunning} />
+    <${IconButton} icon="left" label="Earlier version" onClick=${() => chat.look(all[at - 1])} disabled=${at === 0 || chat.isRunning} />
     <span aria-live="polite">${at + 1} / ${all.length}</span>
-    <${IconButton} icon="right" label="Later version" onClick=${() => chat.look(node, all[at + 1])} disabled=${at === all.length - 1 || chat.isRunning} />
+    <${IconButton} icon="right" label="Later version" onClick=${() => chat.look(all[at + 1])} disabled=${at === all.length - 1 || chat.isRunning} />
   </span>`;
 }
 

@@ -49,7 +49,10 @@ export function useConversation(name, bodyFor) {
       return run(id);
     },
     again: (node) => run(node.parent),
-    look: (node, id) => update((now) => chose(now, now.nodes[id])),
+    look: (id) => {
+      update((now) => chose(now, now.nodes[id]));
+      keep(name, treeNow.current);
+    },
     /** What a tool said; the model goes on once every call has its result. */
     result: (node, results) => {
       let parent = node.id;

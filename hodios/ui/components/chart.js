@@ -9,14 +9,15 @@ const HEIGHT = 220;
 export function Chart({ title, times, lines, format }) {
   const box = useRef(null);
   useEffect(() => {
-    const draw = () => plotted(box.current, times, lines, format);
+    const element = box.current;
+    const draw = () => plotted(element, times, lines, format);
     let plot = draw();
     const redraw = () => {
       plot.destroy();
       plot = draw();
     };
-    const resized = new ResizeObserver(() => plot.setSize({ width: box.current.clientWidth, height: HEIGHT }));
-    resized.observe(box.current);
+    const resized = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: HEIGHT }));
+    resized.observe(element);
     const dark = window.matchMedia("(prefers-color-scheme: dark)");
     dark.addEventListener("change", redraw);
     window.addEventListener("hodios:theme", redraw);

@@ -86,36 +86,39 @@ function Courses({ history }) {
   const { times, latency, throughput } = useMemo(() => coursesOf(history), [history]);
   if (!times.length) return html`<p class="soft">Charts of latency and throughput begin with the first requests.</p>`;
   return html`<section class="charts">
-    <${Chart} title="Time to the first token, median" times=${times} lines=${latency} format=${milliseconds} />
-    <${Chart} title="Tokens per second, median" times=${times} lines=${throughput} format=${short} />
+    <${Chart} title="Time to the first token, p50 and p90 of each hour" times=${times} lines=${latency} format=${milliseconds} />
+    <${Chart} title="Tokens per second, p50 of each hour" times=${times} lines=${throughput} format=${short} />
   </section>`;
 }
 
 function coursesOf(history) {
   const providers = history.data;
-  const starts = [...new Set(providers.flatMap((each) => each.hours.map((hour) => hour.from)))].sort();
+  const starts = [...new Set(providers.flatMap((each) => each.hours.map((bucket) => bucket.from)))].sort();
   const line = (each, figure) => {
-    const known = new Map(each.hours.map((hour) => [hour.from, figure(hour)]));
+    const known = new Map(each.hours.map((bucket) => [bucket.from, figure(bucket)]));
     return { label: each.provider, values: starts.map((start) => known.get(start) ?? null) };
   };
+  const isKnown = providers.some((each) => each.hours.some((bucket) => bucket.latency?.p50 != null));
   return {
-    times: starts.map((start) => Date.parse(start) / 1000),
-    latency: providers.map((each) => line(each, (hour) => hour.latency?.p50 ?? null)),
-    throughput: providers.map((each) => line(each, (hour) => hour.throughput?.p50 ?? null)),
+    times: isKnown ? starts.map((start) => Date.parse(start) / 1000) : [],
+    latency: providers.flatMap((each) => [line(each, (bucket) => bucket.latency?.p50), { ...line(each, (bucket) => bucket.latency?.p90), label: `${each.provider} p90` }]),
+    throughput: providers.map((each) => line(each, (bucket) => bucket.throughput?.p50)),
   };
 }
 
 function Prices({ prices }) {
-  const perToken = (amount) => (amount ? Number(amount) / 1e6 : null);
-  const rows = prices.data.map((each) => ({ ...each, prompt: perToken(each.new?.prompt), completion: perToken(each.new?.completion) }));
+  const rows = prices.data;
   if (!rows.length) return null;
+  const change = (name) => (row) => html`${row.old && row.old[name] !== row.new?.[name] ? html`<del>$${row.old[name]}</del> ` : null}${row.new ? `$${row.new[name]}` : "no longer offered"}`;
   return html`<section><h2>Prices as they were</h2>
-    <${Table} caption="Prices as they were" rows=${rows} keyOf=${(row) => `${row.provider}${row.at}`} columns=${[
+    <${Table} caption="Prices as they were" rows=${rows} keyOf=${(row) => `${row.provider} ${row.offer} ${row.at}`} columns=${[
       { name: "at", title: "Since", value: (row) => row.at, shown: (row) => moment(row.at) },
-      { name: "provider", title: "Provider", value: (row) => row.provider },
-      { name: "prompt", title: "In / 1M", isNumber: true, value: (row) => row.prompt, shown: (row) => perMillion(row.prompt) },
-      { name: "completion", title: "Out / 1M", isNumber: true, value: (row) => row.completion, shown: (row) => perMillion(row.completion) },
-      { name: "source", title: "From", value: (row) => row.source },
+      { name: "provider", title: "Provider", value: (row) => row.provider, shown: (row) => (row.via ? `${row.provider}, via ${row.via}` : row.provider) },
+      { name: "prompt", title: "In / 1M", isNumber: true, value: (row) => Number(row.new?.prompt ?? NaN), shown: change("prompt") },
+      { name: "completion", title: "Out / 1M", isNumber: true, value: (row) => Number(row.new?.completion ?? NaN), shown: change("completion") },
+      { name: "source", title: "From", value: (row) => SOURCES[row.source] ?? row.source },
     ]} />
   </section>`;
 }
+
+const SOURCES = { offline: "the catalog", live: "the provider's list", manual: "the operator" };
