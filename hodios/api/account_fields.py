@@ -6,6 +6,7 @@ The routes, the OpenAPI document and the command line all read these tables. Dol
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
@@ -52,14 +53,17 @@ def text(most: int, *, least: int = 0) -> Kind:
 
 def _parse_dollars(name: str, value: Any) -> int:
     try:
+        if isinstance(value, str) and not re.fullmatch(_AMOUNT, value):
+            raise ValueError(value)
         return nanodollars(value)
     except (ValueError, ArithmeticError):
         raise refusal(name, value, "is not such an amount", DOLLARS.accepts) from None
 
 
+_AMOUNT = r"^[0-9]{1,10}(\.[0-9]{1,9})?$"
 DOLLARS = Kind(
     "dollars from 0 to 1000000000 with at most nine decimals, as a number or a string",
-    {"anyOf": [{"type": "number", "minimum": 0, "maximum": 10**9}, {"type": "string"}]},
+    {"anyOf": [{"type": "number", "minimum": 0, "maximum": 10**9}, {"type": "string", "pattern": _AMOUNT}]},
     _parse_dollars,
 )
 PERIOD_NAMES = Budgets.__struct_fields__

@@ -39,7 +39,7 @@ from hodios.api.processes import Processes
 from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
-from hodios.api.routes import ROUTES, RouteName
+from hodios.api.routes import ROUTES, RouteInfo, RouteName
 from hodios.api.session_keeper import SessionKeeper
 from hodios.api.statistics import Figures
 from hodios.api.status import StatusPage
@@ -301,12 +301,16 @@ def _doorkeeper(config: Config, parts: _Parts) -> Doorkeeper:
 
 
 def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
-    """In the order of ROUTES, so that the busiest is found first."""
+    """In the order of ROUTES, so that the busiest is found first. Ids of models and names of files have slashes."""
     return [
-        Route(path.replace("}", ":path}"), Endpoint(info.name, handlers[info.name]), methods=[info.method])
+        Route(_pattern(info, path), Endpoint(info.name, handlers[info.name]), methods=[info.method])
         for info in ROUTES
         for path in info.paths()
     ]
+
+
+def _pattern(info: RouteInfo, path: str) -> str:
+    return path if info.access == "admin" else path.replace("}", ":path}")
 
 
 def _straight(routes: Sequence[Route]) -> dict[str, Endpoint]:

@@ -35,8 +35,9 @@ USES = ("key", "credits", "queries", "activity", "recommendations")
 SESSIONS: dict[str, tuple[int, ...]] = {"open_session": (401, 403, 429, 503), "end_session": (403, 503)}
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 403, 500),
-    "body": (400, 413),
+    "body": (400, 408, 413),
     "model": (404,),
+    "account": (402, 403, 409, 422, 429),
     "provider": (502, 503, 504),
 }
 _NULL: Schema = {"type": "null"}
@@ -96,10 +97,10 @@ def _operation(info: RouteInfo, place: int) -> Schema:
         operation["requestBody"] = {"required": info.name not in _BODILESS, "content": _json(_ref(_BODIES[info.name]))}
     found = [_query(name) for name in _QUERIES.get(info.name, ())]
     if info.name == "generation":
-        found = [{**_query("id"), "required": True}]
+        found = [{**_query("id"), "required": True, "schema": {"type": "string", "minLength": 1}}]
     if "{" in info.path:
         name = info.path.partition("{")[2].partition("}")[0]
-        found.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+        found.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
     if found:
         operation["parameters"] = found
     return operation
@@ -220,9 +221,14 @@ def _responses(info: RouteInfo) -> Schema:
     if info.name == "generation":
         statuses += [503]
     if info.name in GENERATES:
-        statuses += ERRORS["provider"]
+        statuses += [*ERRORS["account"], *ERRORS["provider"]]
     responses.update({str(status): _error("error") for status in statuses})
-    return responses
+    return {status: {**response, "headers": _HEADERS} for status, response in responses.items()}
+
+
+_HEADERS = {
+    "x-request-id": {"description": "Names the request in logs.", "required": True, "schema": {"type": "string"}}
+}
 
 
 def _account_errors(info: RouteInfo) -> list[int]:
@@ -243,7 +249,7 @@ def _requests(max_choices: int) -> dict[str, Schema]:
         "ChatRequest": _table(parameters(CHAT, max_choices)),
         "CompletionRequest": _table(parameters(COMPLETIONS, max_choices)),
         "TokenizeRequest": _kinds(TOKENIZE),
-        "DetokenizeRequest": {**_kinds(DETOKENIZE), "required": ["tokens"]},
+        "DetokenizeRequest": _detokenize(),
     }
 
 
@@ -269,3 +275,9 @@ def _property(parameter: Parameter) -> Schema:
 def _kinds(kinds: Mapping[str, Kind]) -> Schema:
     properties = {name: {"anyOf": [dict(kind.schema), _NULL]} for name, kind in kinds.items()}
     return {"type": "object", "properties": properties, "additionalProperties": True}
+
+
+def _detokenize() -> Schema:
+    schema = _kinds(DETOKENIZE)
+    schema["properties"]["tokens"] = dict(DETOKENIZE["tokens"].schema)
+    return {**schema, "required": ["tokens"]}
