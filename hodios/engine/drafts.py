@@ -46,40 +46,42 @@ class PromptLookup:
             known.append(token)
         self._pause = max(0, self._pause - len(tokens))
 
-    def propose(self, least_match: int = 0) -> list[int]:
+    def propose(self, least_match: int = 0, ahead: Sequence[int] = ()) -> list[int]:
         """Up to `max_drafts` tokens that followed an earlier occurrence of the sequence's end; may be none.
 
-        With `least_match`, only where at least so many tokens before them agree: the surer, the longer.
+        With `least_match`, only where at least so many tokens before them agree: the surer, the longer. `ahead` is
+        taken for part of the sequence: what is guessed already.
         """
         if self._pause:
             return []
-        place = self._find()
-        guesses: list[int] = []
-        if place < 0 or not self._agrees(place, least_match):
-            return guesses
+        end = [*self._tokens[-max(self._max_ngram, least_match) :], *ahead]
+        place = self._find(end)
+        if place < 0 or not self._agrees(place, end, least_match):
+            return []
+        beyond = [*ahead]
         # An occurrence close to the end repeats itself into its own guesses.
         for source in range(place, place + self._num_drafts):
             known = source < len(self._tokens)
-            guesses.append(self._tokens[source] if known else guesses[source - len(self._tokens)])
-        return guesses
+            beyond.append(self._tokens[source] if known else beyond[source - len(self._tokens)])
+        return beyond[len(ahead) :]
 
-    def _find(self) -> int:
+    def _find(self, end: list[int]) -> int:
         tokens = self._tokens
         best, best_length = -1, 0
-        place = self._after.get(tuple(tokens[-self._min_ngram :]), -1)
+        place = self._after.get(tuple(end[-self._min_ngram :]), -1)
         for _ in range(_NUM_CANDIDATES):
             if place < 0 or best_length == self._max_ngram:
                 break
             length = self._min_ngram
-            while length < min(self._max_ngram, place) and tokens[place - 1 - length] == tokens[-1 - length]:
+            while length < min(self._max_ngram, place) and tokens[place - 1 - length] == end[-1 - length]:
                 length += 1
             if length > best_length:
                 best, best_length = place, length
             place = self._earlier[place]
         return best
 
-    def _agrees(self, place: int, length: int) -> bool:
-        return place >= length and self._tokens[place - length : place] == self._tokens[len(self._tokens) - length :]
+    def _agrees(self, place: int, end: list[int], length: int) -> bool:
+        return place >= length and self._tokens[place - length : place] == end[len(end) - length :]
 
     def report(self, num_proposed: int, num_accepted: int) -> None:
         """So many of the last proposal's tokens were right; say it before `extend`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hodios.engine.grammar import Matcher
+from hodios.engine.grammar import Constraint
 from hodios.engine.opening import Opening
 from hodios.errors import InvalidRequest
 from hodios.types import Sampling
@@ -62,7 +62,7 @@ class Draw:
         vocab_size: int,
         index: int,
         rng: np.random.Generator,
-        matcher: Matcher | None,
+        matcher: Constraint | None,
         num_begun: int = 0,
     ) -> None:
         """So many of the prompt's last tokens, `num_begun`, count as output; `matcher` has them behind it."""
@@ -112,7 +112,7 @@ class Draw:
             self.output = TokenCounts(prompt[len(prompt) - num_begun :])
 
     def _forbidden_always(self, vocab_size: int, waits: bool) -> NDArray[np.int64]:
-        if not self._selected.size and not self._banned.size and not (waits and self._ends.size):
+        if not self._is_narrowing(waits):
             return np.empty(0, np.int64)
         allowed = np.ones(vocab_size, np.bool_)
         self._narrow(allowed, waits)
@@ -138,6 +138,14 @@ class Draw:
     def forbidden(self) -> NDArray[np.int64]:
         """The tokens refused now by bias and `min_tokens`, for a continuation without a grammar."""
         return self._forbidden[self.waits]
+
+    @property
+    def is_narrowing(self) -> bool:
+        """Whether bias or `min_tokens` refuse anything now."""
+        return self._is_narrowing(self.waits)
+
+    def _is_narrowing(self, waits: bool) -> bool:
+        return bool(self._selected.size or self._banned.size or (waits and self._ends.size))
 
     def narrow(self, allowed: NDArray[np.bool_]) -> None:
         """Apply bias and `min_tokens` to `allowed` [V], what a grammar allows. What would leave no token is ignored."""

@@ -12,8 +12,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hodios.engine.bound_drafts import MOST_CHOICES, GuessingMatcher
 from hodios.engine.drafts import PromptLookup
-from hodios.engine.grammar import GrammarCompiler, GrammarFailure, Matcher
+from hodios.engine.grammar import Constraint, GrammarCompiler, GrammarFailure, Matcher
 from hodios.engine.kv_cache import BlockPool
 from hodios.engine.messages import Refused, Stats, Submit, TokenAlternatives
 from hodios.engine.opening import Opening
@@ -33,6 +34,10 @@ CROWD_MATCHES = (3, 16)
 """With more of them, only guesses after so long a repetition are: the first where rows are cheap, else the second."""
 CHEAP_ROW = 0.5
 """Below this share of what rows cost on average, one more is cheap."""
+BOUND_MATCH = 3
+"""In a crowd, within a grammar: what is repeated there is mostly form, and nine of ten guesses are right."""
+DEAR_CHOICES = 16
+"""In a crowd where rows are dear, what was said last is guessed again only where the grammar leaves so few tokens."""
 
 
 class Model(Protocol):
@@ -46,14 +51,12 @@ class Model(Protocol):
 class Voice:
     """What the engine keeps of one continuation besides its tokens: how it draws, guesses and ends."""
 
-    __slots__ = ("cumulative", "draw", "is_forced", "lookup", "stops")
+    __slots__ = ("cumulative", "draw", "guesser", "stops")
 
-    def __init__(self, draw: Draw, lookup: PromptLookup | None, stops: frozenset[int]) -> None:
+    def __init__(self, draw: Draw, guesser: PromptLookup | GuessingMatcher | None, stops: frozenset[int]) -> None:
         self.draw = draw
-        self.lookup = lookup
+        self.guesser = guesser
         self.stops = stops
-        self.is_forced = False
-        """Whether the grammar allows nothing but what was guessed, so that being right says nothing of guessing."""
         self.cumulative = 0.0
         """Log-probability of all that was said, where log-probabilities are asked for."""
 
@@ -108,7 +111,7 @@ class Engine:
         self._grammars = grammars
         self._rng = rng
         self._speculates = speculates
-        self._crowd_match = CROWD_MATCHES[0 if row_cost < CHEAP_ROW else 1]
+        self._are_rows_cheap = row_cost < CHEAP_ROW
         self._clock = clock
         self._sampler = Sampler(vocab_size)
         self._counts = dict.fromkeys(
@@ -133,6 +136,10 @@ class Engine:
     def compile(self, grammar: Grammar) -> object:
         """Make ready for submissions with this grammar, in whatever thread. Raises InvalidRequest."""
         return self._matcher(grammar)
+
+    def has_compiled(self, grammar: Grammar) -> bool:
+        """Whether a submission with this grammar takes no longer than one without."""
+        return self._grammars is not None and self._grammars.has(grammar)
 
     def abort(self, owner: object, id: int, index: int | None) -> None:
         self._scheduler.abort(owner, id, index)
@@ -185,6 +192,12 @@ class Engine:
     def _voice(self, submit: Submit, index: int) -> Voice:
         sampling = submit.sampling
         ends = [] if sampling.ignore_eos else submit.eos_ids
+        matcher = self._start_of(submit)
+        lookup = PromptLookup(submit.prompt) if self._speculates and sampling.seed is None else None
+        bound: Constraint | None = matcher
+        guesser: PromptLookup | GuessingMatcher | None = lookup
+        if matcher is not None and sampling.seed is None:
+            bound = guesser = GuessingMatcher(matcher, lookup, self._vocab_size)
         draw = Draw(
             sampling,
             prompt=submit.prompt,
@@ -192,11 +205,10 @@ class Engine:
             vocab_size=self._vocab_size,
             index=index,
             rng=self._rng,
-            matcher=self._start_of(submit),
+            matcher=Opening(submit.opening, bound) if submit.opening else bound,
             num_begun=submit.num_begun,
         )
-        lookup = PromptLookup(submit.prompt) if self._speculates and sampling.seed is None else None
-        return Voice(draw, lookup, frozenset(ends) | frozenset(sampling.stop_token_ids))
+        return Voice(draw, guesser, frozenset(ends) | frozenset(sampling.stop_token_ids))
 
     def _start_of(self, submit: Submit) -> Matcher | None:
         """Where the answer's grammar stands after what has been said of it."""
@@ -208,7 +220,7 @@ class Engine:
             except GrammarFailure as failure:
                 message = f"an answer that began otherwise cannot go on in this form: {failure}"
                 raise InvalidRequest(message, param="response_format") from failure
-        return Opening(submit.opening, matcher) if submit.opening else matcher
+        return matcher
 
     def _matcher(self, grammar: Grammar) -> Matcher:
         if self._grammars is None:
@@ -333,19 +345,20 @@ class Engine:
             return
         if not chunk.is_prefill:
             self._scheduler.commit(chunk, 1 + speaker.num_right)
-        if voice.lookup is not None:
-            if speaker.guesses and not voice.is_forced:
-                voice.lookup.report(len(speaker.guesses), speaker.num_right)
-            voice.lookup.extend(speaker.said)
-        sequence.drafts = [] if sequence.is_seeded else self._guess(voice)
+        if voice.guesser is not None:
+            voice.guesser.report(len(speaker.guesses), speaker.num_right)
+            voice.guesser.extend(speaker.said)
+        sequence.drafts = self._guess(voice.guesser)
 
-    def _guess(self, voice: Voice) -> list[int]:
-        """What the grammar forces is certain; what the prompt suggests is worth a row only while rows are cheap."""
-        forced = [] if voice.draw.matcher is None else voice.draw.matcher.forced_tokens()
-        voice.is_forced = bool(forced)
-        if forced or voice.lookup is None:
-            return forced
-        return voice.lookup.propose(0 if self._scheduler.num_running <= FEW_SEQUENCES else self._crowd_match)
+    def _guess(self, guesser: PromptLookup | GuessingMatcher | None) -> list[int]:
+        """What a grammar forces is certain; what the text suggests is worth a row only while rows are cheap."""
+        are_few = self._scheduler.num_running <= FEW_SEQUENCES
+        are_cheap = are_few or self._are_rows_cheap
+        if isinstance(guesser, GuessingMatcher):
+            return guesser.propose(0 if are_few else BOUND_MATCH, MOST_CHOICES if are_cheap else DEAR_CHOICES)
+        if guesser is None:
+            return []
+        return guesser.propose(0 if are_few else CROWD_MATCHES[0 if are_cheap else 1])
 
     def _end(
         self,

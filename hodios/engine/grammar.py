@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import llguidance
 import numpy as np
@@ -27,8 +27,25 @@ class GrammarFailure(Exception):
     """The grammar cannot go on: it became too complex, or was given a token that it does not allow."""
 
 
+class Constraint(Protocol):
+    """What one answer may say next."""
+
+    def fill_mask(self, bitmask: NDArray[np.int32], row: int) -> None:
+        """Write the allowed tokens to `bitmask[row]`, token t as bit t % 32 of word t // 32; raises GrammarFailure."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Go on by `token`. Raises GrammarFailure."""
+        ...
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing but an end token can follow."""
+        ...
+
+
 class Matcher:
-    """Where one answer stands in its grammar."""
+    """Where one answer stands in its grammar: a `Constraint`."""
 
     def __init__(self, state: Any) -> None:
         """`state` is an `llguidance.LLMatcher` of its own."""
@@ -64,6 +81,16 @@ class Matcher:
         tokens: list[int] = self._state.compute_ff_tokens()
         self._check()
         return tokens
+
+    def num_allowed(self, tokens: list[int]) -> int:
+        """How many of `tokens`, from the first on, may follow one another here; they are not accepted yet."""
+        number: int = self._state.validate_tokens(tokens)
+        self._check()
+        return number
+
+    def copy(self) -> Matcher:
+        """Another one that stands here, in microseconds; what becomes of it does not matter to this one."""
+        return Matcher(self._state.deep_copy())
 
     def _check(self) -> None:
         if self._state.is_error():
@@ -105,11 +132,10 @@ class GrammarCompiler:
                 self._kept.popitem(last=False)
             return Matcher(prototype.deep_copy())
 
-    @property
-    def kept(self) -> Sequence[Grammar]:
-        """Those that need not be compiled again, the last used last."""
+    def has(self, grammar: Grammar) -> bool:
+        """Whether it need not be compiled again."""
         with self._lock:
-            return list(self._kept)
+            return grammar in self._kept
 
     def _is_too_full(self) -> bool:
         return len(self._kept) > _MOST_KEPT or sum(map(_num_characters, self._kept)) > _MOST_CHARACTERS_KEPT

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import llguidance
@@ -20,6 +21,9 @@ def build_tokenizer(tokenizer_json: str, vocab_size: int, eos_ids: Sequence[int]
     native = llguidance.LLTokenizer(tokenizer_json, n_vocab=vocab_size, eos_token=list(eos_ids))
     added = msgspec.json.decode(tokenizer_json, type=_Tokenizer).added_tokens
     return llguidance.LLTokenizer(_Vocabulary(native, added), eos_token=list(eos_ids))
+
+
+_MOST_KEPT, _LONGEST_KEPT = 4096, 256
 
 
 class _Added(msgspec.Struct):
@@ -49,7 +53,13 @@ class _Vocabulary:
         self.tokens = [native.decode_bytes([id]) for id in ids]
         self.special_token_ids = [id for id in ids if id not in is_text and native.is_special_token(id)]
 
+        self._tokenize_short = lru_cache(_MOST_KEPT)(self._tokenize)
+
     def __call__(self, text: str) -> list[int]:
+        # Asked at nearly every token of an answer, and always for the same few forced texts.
+        return self._tokenize_short(text) if len(text) <= _LONGEST_KEPT else self._tokenize(text)
+
+    def _tokenize(self, text: str) -> list[int]:
         return [id for part in self._parts(text) for id in self._native.tokenize_str(part)]
 
     def _parts(self, text: str) -> Iterator[str]:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hodios.engine.grammar import GrammarFailure, Matcher
+from hodios.engine.grammar import Constraint, GrammarFailure
 from hodios.engine.messages import Place
 
 
-class Opening(Matcher):
-    """Where one continuation stands in its first text. Once `is_over`, `inner` alone counts."""
+class Opening:
+    """Where one continuation stands in its first text: a `Constraint`. Once `is_over`, `inner` alone counts."""
 
-    def __init__(self, places: Sequence[Place], inner: Matcher | None) -> None:
+    def __init__(self, places: Sequence[Place], inner: Constraint | None) -> None:
         self.inner = inner
         self.is_over = not places
         self._places = places
@@ -51,7 +51,3 @@ class Opening(Matcher):
     @property
     def is_finished(self) -> bool:
         return False
-
-    def forced_tokens(self) -> list[int]:
-        """None: where several tokens can stand, guessing is left to others."""
-        return []

@@ -32,6 +32,10 @@ from hodios.engine.messages import TokenAlternatives
 __all__ = ["BadLogits", "Draw", "Drawn", "Sampler", "prompt_alternatives"]
 
 _BLOCK = 512
+_BOUND_OF_BIT = np.where(np.arange(2), np.float32(np.inf), np.float32(-np.inf))
+_BOUNDS = _BOUND_OF_BIT[np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")]
+"""[256, 8] for each byte of a mask the most that eight logits may be: anything, or −infinity."""
+_BOUNDS.flags.writeable = False
 _TEMPERATURES = (1e-30, 1e30)
 """Beyond these float32 has no room for quotients, and the answer is the maximum, or chance, in any case."""
 
@@ -49,6 +53,7 @@ class Sampler:
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
         self._bitmask = np.empty((1, (vocab_size + 31) // 32), np.int32)
+        self._bounds = np.empty((self._bitmask.nbytes, 8), np.float32)
         self._scratch = np.empty((0, vocab_size), np.float32)
 
     def sample(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> list[Drawn]:
@@ -62,29 +67,45 @@ class Sampler:
         if not draws:
             return []
         maxima = checked_maxima(logits)
-        allowed = [(row, self._allowed(draw)) for row, draw in enumerate(draws) if draw.matcher is not None]
+        bound = [row for row, draw in enumerate(draws) if draw.matcher is not None]
+        masks = self._masks([draws[row] for row in bound])
         told = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
         nums_top = [draws[row].sampling.logprobs or 0 for row in told]
         logprobs = Logprobs(take(logits, told), maxima[told], nums_top) if told else None
         with np.errstate(over="ignore"):
-            if _penalise(logits, draws) | _mask(logits, draws, allowed):
-                maxima = logits.max(axis=1)
-            tokens = self._choose(logits, maxima, draws)
+            is_changed = _penalise(logits, draws) | _forbid(logits, draws) | bool(bound)
+            for row, mask in zip(bound, masks, strict=True):
+                self._mask(logits[row], mask)
+            tokens = self._choose(logits, None if is_changed else maxima, draws)
         drawn = [Drawn(token, None) for token in tokens]
         if logprobs is not None:
             for row, found in zip(told, logprobs.alternatives([tokens[row] for row in told]), strict=True):
                 drawn[row] = Drawn(tokens[row], found)
         return drawn
 
-    def _allowed(self, draw: Draw) -> NDArray[np.bool_]:
-        assert draw.matcher is not None
-        draw.matcher.fill_mask(self._bitmask, 0)
-        bits = np.unpackbits(self._bitmask[0].view(np.uint8), count=self._vocab_size, bitorder="little")
-        allowed = bits.view(np.bool_)
-        draw.narrow(allowed)
-        return allowed
+    def _masks(self, draws: Sequence[Draw]) -> NDArray[np.uint8]:
+        """[R, bytes] as bits, the tokens allowed to each of `draws`, all of them bound; until the next call."""
+        if len(self._bitmask) < len(draws):
+            self._bitmask = np.empty((len(draws), self._bitmask.shape[1]), np.int32)
+        for row, draw in enumerate(draws):
+            assert draw.matcher is not None
+            draw.matcher.fill_mask(self._bitmask, row)
+        masks = self._bitmask.view(np.uint8)
+        for mask, draw in zip(masks, draws, strict=False):
+            if draw.is_narrowing:
+                allowed = np.unpackbits(mask, count=self._vocab_size, bitorder="little").view(np.bool_)
+                draw.narrow(allowed)
+                packed = np.packbits(allowed, bitorder="little")
+                mask[: len(packed)] = packed
+        return masks[: len(draws)]
 
-    def _choose(self, logits: Values, maxima: Values, draws: Sequence[Draw]) -> list[int]:
+    def _mask(self, logits: Values, mask: NDArray[np.uint8]) -> None:
+        """Set the refused of `logits` [V] to −infinity. By a table, which takes a third of the time of selecting."""
+        _BOUNDS.take(mask, axis=0, out=self._bounds, mode="clip")
+        np.minimum(logits, self._bounds.reshape(-1)[: self._vocab_size], out=logits)
+
+    def _choose(self, logits: Values, maxima: Values | None, draws: Sequence[Draw]) -> list[int]:
+        """`maxima` [R] where they are known."""
         greedy: list[int] = []
         plain: list[int] = []
         cut: list[int] = []
@@ -95,7 +116,9 @@ class Sampler:
             tokens[greedy] = take(logits, greedy).argmax(axis=1)
         for rows, choose in ((plain, self._choose_plain), (cut, self._choose_cut)):
             if rows:
-                tokens[rows] = choose(take(logits, rows), maxima[rows], [draws[row] for row in rows])
+                taken = take(logits, rows)
+                largest = taken.max(axis=1) if maxima is None else maxima[rows]
+                tokens[rows] = choose(taken, largest, [draws[row] for row in rows])
         chosen: list[int] = tokens.tolist()
         return chosen
 
@@ -167,15 +190,13 @@ def _is_cut(draw: Draw, vocab_size: int) -> bool:
     return sampling.top_p < 1.0 or sampling.min_p > 0.0 or _rank(draw, vocab_size) < vocab_size
 
 
-def _mask(logits: Values, draws: Sequence[Draw], allowed: list[tuple[int, NDArray[np.bool_]]]) -> bool:
-    """Set every refused token to −infinity; `allowed` tells what grammars allow. False if there was none to refuse."""
+def _forbid(logits: Values, draws: Sequence[Draw]) -> bool:
+    """Set what bias and `min_tokens` refuse to those without a grammar to −infinity. False if there is nothing."""
     refused = [(row, draw.forbidden) for row, draw in enumerate(draws) if draw.matcher is None and draw.forbidden.size]
     if refused:
         rows, ids = _entries(refused)
         logits[rows, ids] = -np.inf
-    for row, row_allowed in allowed:
-        np.copyto(logits[row], -np.inf, where=~row_allowed)
-    return bool(refused or allowed)
+    return bool(refused)
 
 
 def _penalise(logits: Values, draws: Sequence[Draw]) -> bool:

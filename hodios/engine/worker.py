@@ -136,6 +136,8 @@ class Worker:
             match message:
                 case Submit(grammar=None):
                     self._submit(connection, message)
+                case Submit(grammar=Grammar() as grammar) if self._engine.has_compiled(grammar):
+                    self._submit(connection, message)
                 case Submit(id=id, grammar=Grammar() as grammar):
                     if len(self._grammars) < self._hello.max_queue:
                         self._grammars.add(connection, message, grammar)

@@ -97,3 +97,14 @@ def test_a_crowd_guesses_only_after_long_repetitions():
     loop = list(range(10))
     assert PromptLookup(loop + loop[:5]).propose(16) == []
     assert PromptLookup(loop * 3).propose(16)[:3] == [0, 1, 2]
+
+
+def test_what_is_guessed_already_counts_as_said():
+    lookup = PromptLookup([1, 2, 3, 4, 5, 1])
+    assert lookup.propose() == []
+    assert lookup.propose(0, [2]) == [3, 4, 5]
+    assert lookup.propose(2, [2]) == [3, 4, 5]
+    assert lookup.propose(3, [2]) == []
+    assert lookup.propose(0, [1, 2, 9]) == []
+    assert PromptLookup([4, 5, 6, 4, 5]).propose(0, [6, 4]) == [5, 6, 4]
+    assert lookup.propose() == []

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -486,11 +487,52 @@ class WarmUp:
         self.meanwhile.get(len(self.sizes), lambda: None)()
 
 
-def loop_over(path: Path, parent_fd: int | None = None, clock: Callable[[], float] = time.monotonic) -> Worker:
+class Anything:
+    """A matcher that allows all tokens."""
+
+    is_finished = False
+
+    def fill_mask(self, bitmask: np.ndarray, row: int) -> None:
+        bitmask[row] = -1
+
+    def accept(self, token: int) -> None:
+        pass
+
+    def forced_tokens(self) -> list[int]:
+        return []
+
+
+class Grammars:
+    """Has compiled all but one, which waits until it is `released`."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def has(self, grammar: Grammar) -> bool:
+        return grammar.source != "slow"
+
+    def compile(self, grammar: Grammar) -> Anything:
+        if not self.has(grammar):
+            assert self.released.wait(GUARD_S)
+        return Anything()
+
+
+def loop_over(
+    path: Path,
+    parent_fd: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    grammars: Grammars | None = None,
+) -> Worker:
     pool = BlockPool(50, 4)
     scheduler = Scheduler(pool, max_sequences=4, max_batch_tokens=32, max_queue=9, context_length=99)
     engine = Engine(
-        Script(), scheduler, pool, vocab_size=10, grammars=None, rng=np.random.default_rng(1), speculates=False
+        Script(),
+        scheduler,
+        pool,
+        vocab_size=10,
+        grammars=grammars,  # type: ignore[arg-type]
+        rng=np.random.default_rng(1),
+        speculates=False,
     )
     hello = Hello(
         **{"engine_version": "1", "weights_hash": "w", "representation": "r", "is_exact": False, "vocab_size": 10},
@@ -514,6 +556,24 @@ def test_a_request_waits_for_one_warm_up_size_at_most(folder: Path, connect: Con
     worker.run([32, 64, 96, 128, 160, 192], warm_up)  # type: ignore[arg-type]
     assert warm_up.sizes == [32, 64, 96, 128, 160]
     assert [token for output in got for token in output.tokens] == [7] * 20
+
+
+def test_who_has_a_known_grammar_waits_for_nobody_elses(folder: Path, connect: Connect) -> None:
+    grammars = Grammars()
+    worker = loop_over(folder / "known.sock", grammars=grammars)
+    raw = connect(folder / "known.sock")
+    got: list[Output] = []
+
+    def ask() -> None:
+        raw.send(Submit(id=1, prompt=[1], max_tokens=5, grammar=Grammar("regex", "slow")))
+        raw.send(Submit(id=2, prompt=[1], max_tokens=5, grammar=Grammar("regex", "known")))
+
+    def end() -> None:
+        grammars.released.set()
+        worker.stop(signal.SIGTERM, None)
+
+    worker.run([32, 64, 96, 128], WarmUp({2: ask, 3: lambda: got.extend(raw.outputs(2)), 4: end}))  # type: ignore[arg-type]
+    assert [token for output in got for token in output.tokens] == [7] * 5
 
 
 def test_it_ends_with_its_parent(folder: Path, connect: Connect) -> None:
