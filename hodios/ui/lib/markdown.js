@@ -7,7 +7,7 @@ const ALLOWED_TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
   "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
 ];
-const RULES = { ALLOWED_TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "title"], ALLOW_DATA_ATTR: false, ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i };
+const RULES = { ALLOWED_TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "title", "tabindex"], ALLOW_DATA_ATTR: false, ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i };
 const purifier = createPurifier(window);
 purifier.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName === "A") {
@@ -27,7 +27,8 @@ marked.use({
     html: ({ text }) => escaped(text),
     // Images would be fetched from anywhere, which tells their hosts who reads.
     image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
-    code: ({ text, lang }) => `<pre><code>${highlighted(text, (lang ?? "").split(/\s/)[0])}</code></pre>`,
+    // Whoever has no mouse scrolls what has the focus.
+    code: ({ text, lang }) => `<pre tabindex="0"><code>${highlighted(text, (lang ?? "").split(/\s/)[0])}</code></pre>`,
   },
 });
 
