@@ -28,12 +28,16 @@ test-full: $(DEV) ## Run the tests with the long checks whole
 test-ui: $(DEV) ## Drive the web page with a real browser
 	@$(RUN) -m pytest -q tests/browser
 
-check: $(DEV) ## Formatting, lint, types, layers
+check: $(DEV) ## Formatting, lint, types, layers, dependencies
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
 	@$(VENV)/bin/ruff check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
-	@echo "check: format, lint, types and layers are in order"
+	@$(RUN) scripts/audit.py
+	@echo "check: format, lint, types, layers and dependencies are in order"
+
+audit: $(DEV) ## The dependencies alone, and no success without having looked for known vulnerabilities
+	@$(RUN) scripts/audit.py --must-look
 
 soak: $(DEV) ## Load for minutes: many requests at once, and money while everything is killed
 	@$(RUN) -m pytest -q --full -m soak -rP
