@@ -59,6 +59,11 @@ class Config(Struct, frozen=True, kw_only=True):
     store_url: str | None = None
     limits_url: str | None = None
     keys_secret: str | None = None
+    keep_contents_days: int = 30
+    keep_requests_days: int | None = None
+    keep_attempts_days: int | None = None
+    keep_sums_days: int | None = None
+    keep_accounts_days: int | None = None
 
 
 def load(env: Mapping[str, str] = os.environ, file: Path | None = None) -> Config:

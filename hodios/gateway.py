@@ -152,16 +152,14 @@ def _allowed(request: Request, groups: list[Group], key: KeyRecord) -> list[Grou
     """What a key may ask for, of whom. Raises PermissionDenied where that is nothing of what it asks."""
     if key.models is None and key.providers is None:
         return groups
-    left = [Group(tuple(seat for seat in group.seats if _may_ask(key, seat)), group.routing) for group in groups]
+    left = [
+        Group(tuple(seat for seat in group.seats if key.allows(seat.card.id, seat.provider.name)), group.routing)
+        for group in groups
+    ]
     if not any(group.seats for group in left):
         what = "this model" if key.providers is None else "this model of any provider that serves it"
         raise PermissionDenied(f"model: this key may not ask for {request.model[:256]!r}: {what} is not allowed to it")
     return [group for group in left if group.seats]
-
-
-def _may_ask(key: KeyRecord, seat: Seat) -> bool:
-    is_model = key.models is None or seat.card.id in key.models
-    return is_model and (key.providers is None or seat.provider.name in key.providers)
 
 
 async def _noticing(events: AsyncGenerator[Event, None], warnings: Sequence[Warning]) -> AsyncGenerator[Event, None]:

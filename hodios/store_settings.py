@@ -5,10 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from msgspec import Struct
+
 from hodios.errors import ConfigError
 
+LEAST_ATTEMPTS_DAYS = 31
+"""What a journal may still tell has to be younger: it would be charged once more."""
+LEAST_ACCOUNTS_DAYS = 31
+"""The present month began no longer ago."""
+MOST_DAYS = 36500
 _SERVERS = ("postgresql", "postgres")
 _COUNTERS = ("redis", "rediss", "unix")
+
+
+class KeepDays(Struct, frozen=True, kw_only=True):
+    """For how many days something is kept; None: for good."""
+
+    contents: int | None = None
+    """No longer than the requests that they belong to."""
+    requests: int | None = None
+    attempts: int | None = None
+    sums: int | None = None
+    accounts: int | None = None
+    """What was spent in days, weeks and months."""
 
 
 def url(value: object) -> str:

@@ -51,7 +51,7 @@ class Bureau:
         """Waits until the store has everything."""
         while True:
             figures = self.office.accounts.figures()
-            if not figures.num_held and not figures.num_undrained:
+            if not (figures.num_held or figures.num_undrained or len(self.office.contents)):
                 return
             await asyncio.sleep(0.02)
 

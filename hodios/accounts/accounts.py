@@ -120,6 +120,11 @@ class Accounts:
         self._charged: dict[tuple[int, int], tuple[Admitted, Charging]] = {}
         """Holds those by whose identity it is found."""
 
+    @property
+    def process(self) -> str:
+        """The name by which this process is known to the store."""
+        return self._journal.process
+
     async def admit(self, text: str) -> Admitted:
         """Whose key it is. Raises AuthenticationError, and Overloaded where nobody can tell."""
         return await self._keyring.admit(text)

@@ -14,9 +14,12 @@ from msgspec import Struct
 
 from hodios import secret_file
 from hodios.accounts.accounts import Accounts, Store, keeping
+from hodios.accounts.content_queue import ContentQueue
+from hodios.accounts.housekeeper import Housekeeper
 from hodios.accounts.limits import Limiter, LocalLimiter
 from hodios.errors import NotYetReady, SetupError
 from hodios.store import migration
+from hodios.store.contents import Contents
 from hodios.store.database import Database
 from hodios.store.failures import StoreUnavailable
 from hodios.store.keys import Keys
@@ -24,7 +27,7 @@ from hodios.store.leases import Leases
 from hodios.store.ledger import Ledger
 from hodios.store.projects import Projects
 from hodios.store.versioned import version
-from hodios.store_settings import shown
+from hodios.store_settings import KeepDays, shown
 
 SECRET = "keys.secret"
 """The file under HODIOS_HOME with the secret that digests of keys are made with."""
@@ -37,12 +40,20 @@ class Office(Struct, frozen=True):
     database: Database
     keys: Keys
     projects: Projects
+    contents: ContentQueue
+    housekeeper: Housekeeper
     secret: bytes
 
 
 @contextlib.asynccontextmanager
 async def opened(
-    home: Path, url: str, *, limits_url: str | None = None, keys_secret: str | None = None, num_processes: int = 1
+    home: Path,
+    url: str,
+    *,
+    keep: KeepDays | None = None,
+    limits_url: str | None = None,
+    keys_secret: str | None = None,
+    num_processes: int = 1,
 ) -> AsyncGenerator[Office, None]:
     """At work within the block. SQLite's tables are brought up to date; of PostgreSQL's that is asked of the operator,
     since other replicas may not have the new version yet. `num_processes`: of this server. Raises SetupError."""
@@ -58,11 +69,15 @@ async def opened(
             leases=Leases(database),
             ledger=Ledger(database),
         )
+        contents = ContentQueue(Contents(database))
         async with (
             _limiter(limits_url, num_processes) as limiter,
             keeping(home, store, limiter, secret) as accounts,
+            contents.keeping(),
         ):
-            yield Office(accounts, database, keys, projects, secret)
+            housekeeper = Housekeeper(database, accounts.process, keep or KeepDays())
+            async with housekeeper.keeping():
+                yield Office(accounts, database, keys, projects, contents, housekeeper, secret)
     finally:
         await database.close()
 

@@ -39,14 +39,16 @@ class Tab:
     def key(self) -> KeyRecord:
         return self._admitted.key
 
-    async def reserve(self, number: int, card: ModelCard, request: Request) -> None:
+    async def reserve(
+        self, number: int, card: ModelCard, request: Request, num_prompt_tokens: int | None = None
+    ) -> None:
         num_choices = max(request.n, request.best_of) * len(request.prompts or ("",))
         most = card.max_output_tokens if request.max_tokens is None else request.max_tokens
         offer = Offer(
             model=card.id,
             provider=card.provider,
             price=card.price,
-            prompt_tokens=most_prompt_tokens(request),
+            prompt_tokens=most_prompt_tokens(request) if num_prompt_tokens is None else num_prompt_tokens,
             most_completion_tokens=most * num_choices,
             num_choices=num_choices,
             user=request.user,

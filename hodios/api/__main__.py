@@ -39,7 +39,7 @@ from hodios.providers.prepared import Prepared
 from hodios.providers.prices import PriceHistory, quotes_of_cards
 from hodios.providers.remote import RemoteProvider
 from hodios.providers.sync import Synchronizer
-from hodios.store_settings import default_url
+from hodios.store_settings import KeepDays, default_url
 
 
 async def run(
@@ -74,6 +74,7 @@ async def run(
     accounts = opened(
         settings.home,
         url,
+        keep=_keep(settings),
         limits_url=settings.limits_url,
         keys_secret=settings.keys_secret,
         num_processes=processes.num,
@@ -83,6 +84,16 @@ async def run(
         _spare_collector()
         bounds = Bounds(settings.max_connections, settings.client_timeout_s, settings.keep_alive_s)
         await serve(app, sock, bounds=bounds)
+
+
+def _keep(settings: config.Config) -> KeepDays:
+    return KeepDays(
+        contents=settings.keep_contents_days,
+        requests=settings.keep_requests_days,
+        attempts=settings.keep_attempts_days,
+        sums=settings.keep_sums_days,
+        accounts=settings.keep_accounts_days,
+    )
 
 
 def _spare_collector() -> None:

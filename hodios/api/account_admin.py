@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from hodios.accounts.registry import ID, MOST_IN_PAGE, Registry
@@ -16,8 +16,9 @@ from hodios.api.account_answers import (
     key_with_text,
     project_details,
 )
-from hodios.api.account_fields import KEY_FIELDS, PROJECT_FIELDS, changed, grace_in, parse, version_in, with_model_ids
+from hodios.api.account_fields import KEY_FIELDS, PROJECT_FIELDS, changed, grace_in, parse, version_in
 from hodios.api.admin import DEFAULT_LIMIT, limit_in, require_admin
+from hodios.api.allow_lists import Known, force_in, known, resolved
 from hodios.api.exchange import Exchange
 from hodios.api.routes import RouteName
 from hodios.api.wire import decode_object
@@ -32,11 +33,11 @@ R = TypeVar("R", KeyRecord, ProjectRecord)
 
 
 class AccountAdmin:
-    """Without a registry every answer is a 501. `model_id` says what a model is called that is named in any way."""
+    """Without a registry every answer is a 501. `names` are those of the moment."""
 
-    def __init__(self, registry: Registry | None, model_id: Callable[[str], str], max_body_bytes: int) -> None:
+    def __init__(self, registry: Registry | None, names: Callable[[], Known], max_body_bytes: int) -> None:
         self._registry = registry
-        self._model_id = model_id
+        self._names = names
         self._max_body_bytes = max_body_bytes
 
     def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
@@ -64,8 +65,8 @@ class AccountAdmin:
 
     async def create_key(self, exchange: Exchange) -> None:
         registry = self._admitted(exchange)
-        parsed = self._parse_key(await self._values(exchange))
-        record, text = await registry.create_key(lambda record: changed(record, parsed))
+        change = self._key_change(await self._values(exchange))
+        record, text = await registry.create_key(change)
         await self._show_new(exchange, registry, record, text, 201)
 
     async def show_key(self, exchange: Exchange) -> None:
@@ -75,8 +76,7 @@ class AccountAdmin:
     async def change_key(self, exchange: Exchange) -> None:
         registry, values = self._admitted(exchange), await self._values(exchange)
         version = version_in(values)
-        parsed = self._parse_key(values)
-        record = await registry.change_key(_id(exchange), lambda record: changed(record, parsed), version)
+        record = await registry.change_key(_id(exchange), self._key_change(values), version)
         await exchange.answer_json(await _key(registry, record))
 
     async def rotate_key(self, exchange: Exchange) -> None:
@@ -125,8 +125,11 @@ class AccountAdmin:
             raise NotAvailable("no keys are kept here: this server runs without a store")
         return self._registry
 
-    def _parse_key(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return with_model_ids(parse(KEY_FIELDS, values), self._model_id)
+    def _key_change(self, values: dict[str, Any]) -> Callable[[KeyRecord], KeyRecord]:
+        """Raises InvalidRequest, now and when it is made."""
+        is_forced = force_in(values)
+        parsed, names = parse(KEY_FIELDS, values), self._names()
+        return lambda record: changed(record, resolved(parsed, names, record, is_forced=is_forced))
 
     async def _values(self, exchange: Exchange) -> dict[str, Any]:
         body = await exchange.body(self._max_body_bytes)
@@ -139,15 +142,13 @@ class AccountAdmin:
         await exchange.answer_json(key_with_text(record, spending[record.id], text), status)
 
 
-def model_ids(gateway: Gateway, store: CatalogStore) -> Callable[[str], str]:
-    """From a name in any case, or an alias, to the id of a model that is offered or in the catalog; others stay."""
+def names_of(gateway: Gateway, store: CatalogStore) -> Callable[[], Known]:
+    """Of what is offered, or in the catalog."""
 
-    def find(name: str) -> str:
-        for seat in gateway.seats():
-            if name.casefold() in map(str.casefold, (seat.card.id, *seat.card.aliases)):
-                return seat.card.id
-        row = store.current.find(name)
-        return row.id if row else name
+    def find() -> Known:
+        seats = gateway.seats()
+        models = [(seat.card.id, seat.card.aliases) for seat in seats]
+        return known(models, [seat.provider.name for seat in seats], store.current)
 
     return find
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -155,7 +155,7 @@ _KEY_FIELDS = (
     Field(
         "content_filter", one_of("details"), "`details` adds content_filter_details to every choice.", "content_filter"
     ),
-    Field("store_content", BOOLEAN, "Kept; what is asked and answered is not stored yet.", "stores_content"),
+    Field("store_content", BOOLEAN, "Store what is asked and answered, for GET /generation.", "stores_content"),
     Field(
         "on_store_error",
         one_of("open", "closed"),
@@ -193,12 +193,6 @@ def parse(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, A
     return parsed
 
 
-def with_model_ids(parsed: dict[str, Any], model_id: Callable[[str], str]) -> dict[str, Any]:
-    """What `parse` has returned, with models by the ids that keys are compared with."""
-    models = parsed.get("models", UNSET)
-    return parsed if models is UNSET else {**parsed, "models": tuple(dict.fromkeys(map(model_id, models)))}
-
-
 def changed(record: R, parsed: Mapping[str, Any]) -> R:
     """The record with what `parse` has returned. Of budgets only those change that are named."""
     changes: dict[str, Any] = {}
@@ -233,8 +227,8 @@ def schema(fields: Mapping[str, Field], **others: Kind) -> dict[str, Any]:
 def request_schemas() -> dict[str, Any]:
     """By name, for the OpenAPI document."""
     return {
-        "KeyRequest": schema(KEY_FIELDS),
-        "KeyChange": schema(KEY_FIELDS, version=_VERSION),
+        "KeyRequest": schema(KEY_FIELDS, force=BOOLEAN),
+        "KeyChange": schema(KEY_FIELDS, version=_VERSION, force=BOOLEAN),
         "KeyRotation": schema({}, grace_s=GRACE),
         "ProjectRequest": schema(PROJECT_FIELDS),
         "ProjectChange": schema(PROJECT_FIELDS, version=_VERSION),

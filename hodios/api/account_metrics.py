@@ -9,16 +9,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hodios.accounts.accounts import Figures
+from hodios.accounts.housekeeper import Housekeeping
+from hodios.api.request_log import Losses
+from hodios.api.usage_entries import timestamp
 from hodios.money import dollar_number
 
 FiguresOf = Callable[[], Figures]
+HousekeepingOf = Callable[[], Housekeeping]
 
 
 class AccountCollector(Collector):
     """Asks at the time of the scrape."""
 
-    def __init__(self, figures: FiguresOf) -> None:
+    def __init__(self, figures: FiguresOf, housekeeping: HousekeepingOf, losses: Callable[[], Losses]) -> None:
         self._figures = figures
+        self._housekeeping = housekeeping
+        self._losses = losses
 
     def collect(self) -> Iterable[Metric]:
         found = self._figures()
@@ -39,9 +45,42 @@ class AccountCollector(Collector):
             "Times that the journal could not be brought to the disk.",
             value=float(found.num_failed_commits),
         )
+        losses = self._losses()
+        yield CounterMetricFamily(
+            "hodios_unlogged_requests",
+            "Requests whose log entry could not be written.",
+            value=float(losses.num_unlogged),
+        )
+        yield CounterMetricFamily(
+            "hodios_unstored_contents",
+            "Requests whose content was to be stored, and could not be.",
+            value=float(losses.num_unstored),
+        )
+        yield from self._retention()
+
+    def _retention(self) -> Iterable[Metric]:
+        found = self._housekeeping()
+        deleted = CounterMetricFamily(
+            "hodios_retention_deleted_rows", "Rows that were too old, by table.", labels=("table",)
+        )
+        for table, num_rows in found.num_deleted.items():
+            deleted.add_metric((table,), float(num_rows))
+        yield deleted
+        yield GaugeMetricFamily(
+            "hodios_retention_failing",
+            "1 where this process could not delete what is old last.",
+            value=float(found.is_failing),
+        )
+        if found.ended is not None:
+            yield GaugeMetricFamily(
+                "hodios_retention_ended_timestamp_seconds",
+                "When what is old was deleted last, by whichever process.",
+                value=found.ended.at_s,
+            )
 
 
-def account_fields(figures: Figures) -> dict[str, Any]:
+def account_fields(figures: Figures, housekeeping: Housekeeping) -> dict[str, Any]:
+    ended = housekeeping.ended
     return {
         "store": "degraded" if figures.is_degraded else "ready",
         "limits": figures.limits,
@@ -52,4 +91,9 @@ def account_fields(figures: Figures) -> dict[str, Any]:
         "journal_bytes": figures.journal_bytes,
         "failed_commits": figures.num_failed_commits,
         "leased": dollar_number(figures.leased),
+        "retention": {
+            "state": "failing" if housekeeping.is_failing else "ready",
+            "ended_at": None if ended is None else timestamp(ended.at_s),
+            "deleted_rows": None if ended is None else ended.num_rows,
+        },
     }

@@ -51,7 +51,28 @@ class Tally:
         self.finish_reasons: dict[int, FinishReason] = {}
         """By choice."""
         self.route: Route | None = None
-        """Known at the end."""
+        """Known at the end, as the next one."""
+        self.usage: dict[str, Any] | None = None
+        """The public one."""
+
+    def add(self, event: Event) -> None:
+        match event:
+            case Text():
+                self.text(event)
+            case Reasoning():
+                self.reasoning(event)
+            case ToolCall():
+                self.call(event)
+            case Noticed():
+                self.notice(event)
+            case Stopped():
+                self.stop(event)
+            case Started():
+                self.start(event)
+            case Finish():
+                self.finish(event)
+            case _:
+                assert_never(event)
 
     def start(self, event: Started) -> None:
         """At the first event: from now on it is known who answers, and what the prompt was. Whatever was counted before
@@ -111,7 +132,8 @@ class Tally:
         exchange.num_cached_tokens = event.usage.cached_tokens
         exchange.num_completion_tokens = event.usage.completion_tokens
         self.route = event.route
-        return self.fields(event.usage)
+        self.usage = self.fields(event.usage)
+        return self.usage
 
     def leave(self) -> None:
         """Whatever happened, what was generated counts."""
@@ -194,16 +216,16 @@ class Choice:
         self._stopped = event
 
     def fields(self) -> dict[str, Any]:
-        assert self._stopped is not None
+        stopped = self._stopped
         fields: dict[str, Any] = {"index": self._index}
         if self._call.request.is_chat:
             fields["message"] = self._message()
         else:
             fields["text"] = "".join(self._texts)
         fields["logprobs"] = self._logprob_fields()
-        fields["finish_reason"] = public_finish_reason(self._stopped, self._call)
-        if not self._call.request.is_chat and self._stopped.stop_reason is not None:
-            fields["stop_reason"] = self._stopped.stop_reason
+        fields["finish_reason"] = None if stopped is None else public_finish_reason(stopped, self._call)
+        if not self._call.request.is_chat and stopped is not None and stopped.stop_reason is not None:
+            fields["stop_reason"] = stopped.stop_reason
         fields["content_filter_results"] = CONTENT_FILTER_RESULTS
         if self._call.has_filter_details:
             fields["content_filter_details"] = CONTENT_FILTER_DETAILS
@@ -228,50 +250,61 @@ class Choice:
         return {key: [entry for piece in self._pieces for entry in piece[key]] for key in keys}
 
 
-async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, created: int) -> dict[str, Any]:
-    """The answer that is not streamed, ready to be encoded. Raises HodiosError."""
-    num_choices = call.request.n * len(call.request.prompts or ("",))
-    choices: list[Choice] = []
-    started: Started | None = None
-    usage: dict[str, Any] | None = None
-    async for event in events:
+class Whole:
+    """The answer in one piece, as far as its events have come. `tally` is told of each before it is."""
+
+    def __init__(self, call: Call, tally: Tally, created: int) -> None:
+        self._call = call
+        self._tally = tally
+        self._created = created
+        self._started: Started | None = None
+        self._choices: list[Choice] = []
+
+    def add(self, event: Event) -> None:
         match event:
             case Text():
-                tally.text(event)
-                choices[event.index].text(event)
+                self._choices[event.index].text(event)
             case Reasoning():
-                tally.reasoning(event)
-                choices[event.index].reasoning(event)
+                self._choices[event.index].reasoning(event)
             case ToolCall():
-                tally.call(event)
-                choices[event.index].call(event)
-            case Noticed():
-                tally.notice(event)
+                self._choices[event.index].call(event)
             case Stopped():
-                tally.stop(event)
-                choices[event.index].stop(event)
+                self._choices[event.index].stop(event)
             case Started():
-                tally.start(event)
-                started = event
-                choices = [Choice(index, call) for index in range(num_choices)]
-            case Finish():
-                usage = tally.finish(event)
+                self._started = event
+                num_choices = self._call.request.n * len(self._call.request.prompts or ("",))
+                self._choices = [Choice(index, self._call) for index in range(num_choices)]
+            case Noticed() | Finish():
+                pass
             case _:
                 assert_never(event)
-    if started is None or usage is None:
+
+    def fields(self) -> dict[str, Any]:
+        """Ready to be encoded. Without an end some of it is null."""
+        call, tally, started = self._call, self._tally, self._started
+        answer: dict[str, Any] = {
+            "id": call.request.id,
+            "object": "chat.completion" if call.request.is_chat else "text_completion",
+            "created": self._created,
+            "provider": started and started.provider,
+            "model": started and started.model,
+            "choices": [choice.fields() for choice in self._choices],
+            "usage": tally.usage,
+            "system_fingerprint": started and started.fingerprint,
+        }
+        if warnings := (*call.warnings, *tally.noticed):
+            answer["warnings"] = warning_fields(warnings)
+        if call.has_route and tally.route is not None:
+            answer["route"] = route_of(tally.route)
+        return answer
+
+
+async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, created: int) -> dict[str, Any]:
+    """The answer that is not streamed, ready to be encoded. Raises HodiosError."""
+    whole = Whole(call, tally, created)
+    async for event in events:
+        tally.add(event)
+        whole.add(event)
+    if tally.usage is None:
         raise ProviderError("the answer ended before it began")
-    answer: dict[str, Any] = {
-        "id": call.request.id,
-        "object": "chat.completion" if call.request.is_chat else "text_completion",
-        "created": created,
-        "provider": started.provider,
-        "model": started.model,
-        "choices": [choice.fields() for choice in choices],
-        "usage": usage,
-        "system_fingerprint": started.fingerprint,
-    }
-    if warnings := (*call.warnings, *tally.noticed):
-        answer["warnings"] = warning_fields(warnings)
-    if call.has_route and tally.route is not None:
-        answer["route"] = route_of(tally.route)
-    return answer
+    return whole.fields()

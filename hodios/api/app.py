@@ -8,7 +8,8 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import NamedTuple, NoReturn
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -21,8 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.office import Office
 from hodios.accounts.registry import Registry
-from hodios.api.account_admin import AccountAdmin, model_ids
-from hodios.api.account_metrics import AccountCollector
+from hodios.api.account_admin import AccountAdmin, names_of
+from hodios.api.account_metrics import AccountCollector, account_fields
 from hodios.api.admin import Admin
 from hodios.api.auth import Doorkeeper
 from hodios.api.catalog import Catalog
@@ -178,6 +179,7 @@ class _Parts(NamedTuple):
     generations: Generations
     status: StatusPage
     accounts: Accounts | None
+    account_report: Callable[[], dict[str, Any]] | None
     registry: Registry | None
     usage: UsageReports
     recommendations: Recommendations
@@ -201,23 +203,16 @@ def _parts(
     history = History(clock=clock)
     database = office.database if office else None
     registry = Registry(office.database, office.secret, clock_s=clock) if office else None
-    log = Reports(database) if database else None
-    generations = Generations(
-        settings.kept_generations, clock=clock, log=log, has_neighbours=is_shared(config.store_url)
-    )
+    generations = _generations(config, office, clock)
     records = [history.record, generations.record]
-
-    def lost() -> None:
-        metrics.unlogged.inc()
-
-    request_log = RequestLog(office.accounts, lost, clock) if office else None
+    request_log = RequestLog(office.accounts, office.contents, clock) if office else None
     if request_log is not None:
         records.append(request_log.record)
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
     gateway = Gateway(providers, router)
     collectors: list[Collector] = [RouterCollector(history, router.tracks)]
-    if accounts is not None:
-        collectors.append(AccountCollector(accounts.figures))
+    if office is not None and request_log is not None:
+        collectors.append(AccountCollector(office.accounts.figures, office.housekeeper.figures, request_log.losses))
     metrics = Metrics(gateway.health, *collectors, processes=processes)
     return _Parts(
         gateway=gateway,
@@ -231,6 +226,7 @@ def _parts(
         generations=generations,
         status=StatusPage(gateway, router, history),
         accounts=accounts,
+        account_report=partial(_account_report, office) if office else None,
         usage=UsageReports(database, clock=clock),
         recommendations=Recommendations(gateway, database, registry, clock=clock),
         processes=processes,
@@ -238,6 +234,18 @@ def _parts(
         request_log=request_log,
         sessions=session_keeper(config, office, clock),
     )
+
+
+def _generations(config: Config, office: Office | None, clock: Callable[[], float]) -> Generations:
+    num_kept = (config.router or RouterSettings()).kept_generations
+    if office is None:
+        return Generations(num_kept, clock=clock)
+    log, is_with_others = Reports(office.database), is_shared(config.store_url)
+    return Generations(num_kept, clock=clock, log=log, contents=office.contents, has_neighbours=is_with_others)
+
+
+def _account_report(office: Office) -> dict[str, Any]:
+    return account_fields(office.accounts.figures(), office.housekeeper.figures())
 
 
 def _handlers(
@@ -254,10 +262,9 @@ def _handlers(
     )
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
-    figures = parts.accounts.figures if parts.accounts else None
-    health = Health(gateway, store, parts.status, figures, processes=parts.processes, monotonic=monotonic)
+    health = Health(gateway, store, parts.status, parts.account_report, processes=parts.processes, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
-    account_admin = AccountAdmin(parts.registry, model_ids(gateway, store), config.max_body_bytes)
+    account_admin = AccountAdmin(parts.registry, names_of(gateway, store), config.max_body_bytes)
     model_history = ModelHistory(gateway, lambda: store.current, parts.synchronizer, parts.history)
     document = openapi_document(config.max_choices)
     return {

@@ -56,7 +56,7 @@ class Catalog:
             )
         provider = wanted.pop("provider", "").casefold()
         data = []
-        for places in self._places(self._rows()).values():
+        for places in self._allowed(exchange, self._rows()).values():
             if enabled != "all" and places[0].is_enabled != (enabled == "1"):
                 continue
             if provider:
@@ -69,7 +69,7 @@ class Catalog:
 
     async def one(self, exchange: Exchange) -> None:
         rows = self._rows()
-        places, only = self._find(exchange.scope["path_params"]["id"], rows)
+        places, only = self._find(exchange, rows)
         shown = [place for place in places if place.card.provider == only] if only else places
         endpoints = [self._endpoint(place, rows) for place in places]
         entry = {**self._entry(shown), **details_of(shown[0].row, rows), "offers": endpoints}
@@ -77,15 +77,16 @@ class Catalog:
 
     async def endpoints(self, exchange: Exchange) -> None:
         rows = self._rows()
-        places, _ = self._find(exchange.scope["path_params"]["id"], rows)
+        places, _ = self._find(exchange, rows)
         entry = self._entry(places)
         shown = {name: entry[name] for name in ("id", "name", "created", "description", "architecture")}
         data = {**shown, "endpoints": [self._endpoint(place, rows) for place in places]}
         await exchange.answer_json({"data": data})
 
-    def _find(self, name: str, rows: Rows) -> tuple[list[Place], str]:
-        """The places of a model, and the provider that the name asks for, if it does. Raises ModelNotFound."""
-        all_places = self._places(rows)
+    def _find(self, exchange: Exchange, rows: Rows) -> tuple[list[Place], str]:
+        """The places of the model that is asked for, and the provider that its name asks for, if it does. Raises
+        ModelNotFound."""
+        name: str = exchange.scope["path_params"]["id"]
         only = ""
         try:
             card = self._gateway.resolve(name).card
@@ -93,11 +94,29 @@ class Catalog:
             row = rows.find(name)
             if row is None:
                 raise
-            return all_places[row.id.casefold()], only
-        wanted = name.casefold()
-        if wanted.startswith(f"{card.provider.casefold()}/") and wanted != card.id.casefold():
-            only = card.provider
-        return all_places[card.id.casefold()], only
+            id = row.id
+        else:
+            id, wanted = card.id, name.casefold()
+            if wanted.startswith(f"{card.provider.casefold()}/") and wanted != id.casefold():
+                only = card.provider
+        places = self._allowed(exchange, rows).get(id.casefold(), [])
+        if not places or (only and all(place.card.provider != only for place in places)):
+            raise ModelNotFound(
+                f"model: this key may not ask for {name[:256]!r}; GET /v1/models lists what it may", param="model"
+            )
+        return places, only
+
+    def _allowed(self, exchange: Exchange, rows: Rows) -> dict[str, list[Place]]:
+        """As `_places`, as far as the key that asks may ask for them."""
+        all_places = self._places(rows)
+        key = None if exchange.admitted is None else exchange.admitted.key
+        if key is None or (key.models is None and key.providers is None):
+            return all_places
+        left = {
+            id: [place for place in places if key.allows(place.card.id, place.card.provider)]
+            for id, places in all_places.items()
+        }
+        return {id: places for id, places in left.items() if places}
 
     def _places(self, rows: Rows) -> dict[str, list[Place]]:
         """Of every model, by its id in lower case: those that are asked, the best of them first, then the others."""

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -15,6 +15,9 @@ from starlette.types import Message, Receive, Scope, Send
 from hodios.accounts.keyring import Admitted
 from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
 from hodios.types import FinishReason, Request
+
+if TYPE_CHECKING:
+    from hodios.api.content import Content
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
@@ -84,6 +87,8 @@ class Exchange:
         """What ends a stream that fails after its start."""
         self.keep: Callable[[int, bytes], None] | None = None
         """Told of a whole answer before it is sent: status and body."""
+        self.content: Content | None = None
+        """What is stored of it; None where its key's policy does not say so."""
         self._ignored: list[str] = []
         self._receive = receive
         self._send = send
@@ -181,6 +186,8 @@ class Exchange:
         """Send a whole answer; of a HEAD request only its headers."""
         if self.keep is not None:
             self.keep(status, body)
+        if self.content is not None:
+            self.content.answered(body)
         await self.start(status, content_type, None if status in _BODILESS else len(body))
         await self.write(b"" if self.scope["method"] == "HEAD" else body, is_last=True)
 
@@ -196,6 +203,8 @@ class Exchange:
                 self.out_headers.append((b"retry-after", b"%d" % error.retry_after))
             await self.answer(error.status, _encode({"error": error_fields(error)}))
         elif self.epilogue is not None:
+            if self.content is not None:
+                self.content.failed(error_fields(error))
             await self.write(self.epilogue(error), is_last=True)
 
     def client(self) -> ClientWatch:

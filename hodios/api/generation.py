@@ -14,7 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from hodios.accounts.content_queue import ContentQueue
 from hodios.api.auth import ADMIN
+from hodios.api.content import content_fields
 from hodios.api.exchange import CLIENT_GONE, Exchange, error_fields
 from hodios.api.explanation import cost_number, milliseconds, route_of
 from hodios.api.request_log import KeptRoute
@@ -46,11 +48,13 @@ class Generated(Struct, kw_only=True):
     finish_reasons: tuple[FinishReason, ...] = ()
     latency_s: float | None = None
     first_token_s: float | None = None
+    has_content: bool = False
+    """Whether what was asked and answered is stored."""
 
 
 class Generations:
     """The newest `most_kept` requests that somebody was asked for, and their route. `clock` gives Unix seconds; without
-    a `log` nobody knows of older ones."""
+    a `log` nobody knows of older ones, and without `contents` of what was asked and answered."""
 
     def __init__(
         self,
@@ -58,12 +62,14 @@ class Generations:
         *,
         clock: Callable[[], float] = time.time,
         log: Reports | None = None,
+        contents: ContentQueue | None = None,
         has_neighbours: bool = False,
     ) -> None:
         """`has_neighbours`: other processes write into the log."""
         self._most_kept = most_kept
         self._has_neighbours = has_neighbours
         self._log = log
+        self._contents = contents
         self._clock = clock
         self._all: dict[str, Generated] = {}
         self._by_request_id: dict[tuple[str, str], str] = {}
@@ -106,6 +112,7 @@ class Generations:
         generated.finish_reasons = finish_reasons
         generated.latency_s = exchange.elapsed_s()
         generated.first_token_s = exchange.first_token_s
+        generated.has_content = exchange.content is not None
         self._by_request_id[generated.caller, generated.request_id] = generated.id
 
     async def one(self, exchange: Exchange) -> None:
@@ -116,12 +123,17 @@ class Generations:
         answer_id = self._by_request_id.get((exchange.caller, name), name)
         generated = self._all.get(answer_id)
         if generated is not None and exchange.caller in (generated.caller, ADMIN):
-            await exchange.answer_json({"data": _fields(generated)})
+            content = await self._content(generated.id) if generated.has_content else None
+            await exchange.answer_json({"data": {**_fields(generated), "content": content}})
             return
         logged = await self._logged(name)
         if logged is None or exchange.caller not in (logged.key_id, ADMIN):
             raise NotFound(f"id: {name[:100]!r} is no request that was made with this key", param="id")
-        await exchange.answer_json({"data": _fields_logged(logged)})
+        content = await self._content(logged.request_id)
+        await exchange.answer_json({"data": {**_fields_logged(logged), "content": content}})
+
+    async def _content(self, request_id: str) -> dict[str, Any] | None:
+        return None if self._contents is None else content_fields(await from_store(self._contents.of(request_id)))
 
     async def _logged(self, name: str) -> LoggedRequest | None:
         """Another process may have answered it just now, and is about to log it."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from hodios import __version__
-from hodios.api.account_metrics import FiguresOf, account_fields
 from hodios.api.exchange import Exchange
 from hodios.api.processes import Processes
 from hodios.api.status import StatusPage
@@ -22,7 +21,7 @@ class Health:
         gateway: Gateway,
         store: CatalogStore,
         status: StatusPage,
-        figures: FiguresOf | None = None,
+        account_report: Callable[[], dict[str, Any]] | None = None,
         *,
         processes: Processes,
         monotonic: Callable[[], float],
@@ -30,7 +29,7 @@ class Health:
         self._gateway = gateway
         self._store = store
         self._status = status
-        self._figures = figures
+        self._account_report = account_report
         self._processes = processes
         self._monotonic = monotonic
         self._since = monotonic()
@@ -69,6 +68,6 @@ class Health:
             "service": self._status.summary(),
             "models": models,
         }
-        if self._figures is not None:
-            report["accounts"] = account_fields(self._figures())
+        if self._account_report is not None:
+            report["accounts"] = self._account_report()
         await exchange.answer_json(report, status=200 if is_ready else 503)

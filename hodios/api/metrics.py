@@ -78,9 +78,6 @@ class Metrics:
         self._calls = _Labelled(
             Counter("hodios_tool_calls", "Calls of tools that models asked for.", _MODEL_LABELS, registry=registry)
         )
-        self.unlogged = Counter(
-            "hodios_unlogged_requests", "Requests whose log entry could not be written.", registry=registry
-        )
         self.in_progress = Gauge("hodios_requests_in_progress", "Requests not yet answered whole.", registry=registry)
         ProcessCollector(registry=registry)
         for collector in (_ModelCollector(health), *more):

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.tab import Tab
 from hodios.api.answers import Tally, whole_answer
+from hodios.api.content import Content, StoredChunks
 from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
@@ -55,6 +56,8 @@ class Generation:
     async def _generate(self, exchange: Exchange, reader: Reader, answer_id: str) -> None:
         exchange.answer_id = answer_id
         body = await exchange.body(self._max_body_bytes)
+        if exchange.admitted is not None and exchange.admitted.key.stores_content:
+            exchange.content = Content(body)
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
         exchange.request, exchange.is_streamed = call.request, call.is_streamed
         exchange.report_ignored([warning.param for warning in call.warnings])
@@ -83,7 +86,7 @@ class Generation:
         try:
             async with exchange.client(), aclosing(generated) as events:
                 if call.is_streamed:
-                    await relay(exchange, events, Chunks(call, tally, created), self._silence_s)
+                    await relay(exchange, events, _chunks(exchange, call, tally, created), self._silence_s)
                     return
                 answer = await whole_answer(events, call, tally, created)
         finally:
@@ -97,6 +100,12 @@ class Generation:
             )
         exchange.report_ignored([warning.param for warning in tally.noticed])
         await exchange.answer_json(answer)
+
+
+def _chunks(exchange: Exchange, call: Call, tally: Tally, created: int) -> Chunks:
+    if exchange.content is None:
+        return Chunks(call, tally, created)
+    return StoredChunks(call, tally, created, exchange.content)
 
 
 def _noting(exchange: Exchange) -> Callable[[Seat], None]:

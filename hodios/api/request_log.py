@@ -1,4 +1,5 @@
-"""The log of requests that somebody pays for: one entry for each when it is over, without its content.
+"""The log of requests that somebody pays for: one entry for each when it is over, without its content, which is
+kept apart where a key's policy says so.
 
 Nothing here waits for a disk: the journal of accounts has an entry at once, the store a moment later. An entry that
 cannot be written is counted, and the answer stays as it is.
@@ -15,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from hodios.accounts.accounts import Accounts
+from hodios.accounts.content_queue import ContentQueue
 from hodios.api.exchange import Exchange
 from hodios.api.explanation import attempt_of, milliseconds
 from hodios.errors import HodiosError, Overloaded
@@ -74,12 +76,23 @@ class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     attempts: list[dict[str, Any]] = []
 
 
-class RequestLog:
-    """Of one process. `on_lost` is told of each entry that could not be written; `clock` gives Unix seconds."""
+class Losses(Struct, frozen=True):
+    """Since the start."""
 
-    def __init__(self, accounts: Accounts, on_lost: Callable[[], None], clock: Callable[[], float]) -> None:
+    num_unlogged: int
+    """Requests whose entry could not be written."""
+    num_unstored: int
+    """Those whose content was to be stored, and could not be."""
+
+
+class RequestLog:
+    """Of one process. `clock` gives Unix seconds."""
+
+    def __init__(self, accounts: Accounts, contents: ContentQueue, clock: Callable[[], float]) -> None:
         self._accounts = accounts
-        self._on_lost = on_lost
+        self._contents = contents
+        self._num_unlogged = 0
+        self._num_unstored = 0
         self._clock = clock
         self._told: OrderedDict[str, Told] = OrderedDict()
         self._is_losing = False
@@ -95,15 +108,21 @@ class RequestLog:
         told = self._told.pop(exchange.answer_id, None)
         if not exchange.answer_id or exchange.admitted is None:
             return
+        entry = _entry(exchange, told, self._clock() - exchange.elapsed_s())
         try:
-            self._accounts.log(_entry(exchange, told, self._clock() - exchange.elapsed_s()))
+            self._accounts.log(entry)
         except (Overloaded, ValueError) as error:
-            self._on_lost()
+            self._num_unlogged += 1
             if not self._is_losing:
                 _log.warning("requests cannot be logged: %s", error)
             self._is_losing = True
         else:
             self._is_losing = False
+            if exchange.content is not None and not self._contents.add(exchange.content.stored(entry)):
+                self._num_unstored += 1
+
+    def losses(self) -> Losses:
+        return Losses(self._num_unlogged, self._num_unstored)
 
 
 def _entry(exchange: Exchange, told: Told | None, at_s: float) -> LoggedRequest:

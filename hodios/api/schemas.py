@@ -128,6 +128,18 @@ _GENERATION = _object(
         **dict.fromkeys(("total_cost", "usage"), _MAYBE_NUMBER),
         **dict.fromkeys(("latency", "time_to_first_token", "generation_time", "queue_time"), _MAYBE_INTEGER),
         "route": _ref("Route"),
+        "content": {
+            "anyOf": [
+                _object(
+                    {
+                        "request": {},
+                        "answer": {},
+                        "truncated": _list({"type": "string", "enum": ["request", "answer"]}),
+                    }
+                ),
+                {"type": "null"},
+            ]
+        },
     }
 )
 _SPREAD = _object(

@@ -4,17 +4,16 @@ freed of what is old."""
 from __future__ import annotations
 
 import asyncio
-import time
+import secrets
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from hodios.cli.console import program, stdout, visible
 from hodios.config import load
-from hodios.errors import InvalidRequest, SetupError
-from hodios.store_settings import default_url, shown
+from hodios.errors import Conflict, InvalidRequest, SetupError
+from hodios.store_settings import LEAST_ACCOUNTS_DAYS, LEAST_ATTEMPTS_DAYS, KeepDays, default_url, shown
 
 if TYPE_CHECKING:
     from hodios.store.database import Database
@@ -23,10 +22,6 @@ T = TypeVar("T")
 db = typer.Typer(
     help="The tables in which keys, budgets and usage are kept.", no_args_is_help=True, rich_markup_mode=None
 )
-LEAST_ATTEMPTS_DAYS = 31
-"""What a journal may still tell has to be younger: it would be charged once more."""
-LEAST_ACCOUNTS_DAYS = 31
-"""The present month began no longer ago."""
 
 
 def _days(what: str, least: int) -> Any:
@@ -83,6 +78,7 @@ def check() -> None:
 
 @db.command()
 def purge(
+    contents: Annotated[int | None, _days("Stored prompts and answers", 1)] = None,
     requests: Annotated[int | None, _days("The log of requests", 1)] = None,
     attempts: Annotated[int | None, _days("The ledger of attempts", LEAST_ATTEMPTS_DAYS)] = None,
     sums: Annotated[int | None, _days("Sums by hour", 1)] = None,
@@ -92,23 +88,15 @@ def purge(
 
     What keys and projects have spent in all stays, and so do the budgets of this day, week and month.
     """
-    from hodios.store.retention import Cutoffs, Retention
+    from hodios.accounts.housekeeper import Housekeeper
 
-    now_s = time.time()
-
-    def before_s(days: int | None) -> float | None:
-        return None if days is None else max(0.0, now_s - days * 86400)
-
-    accounts_s = before_s(accounts)
-    cutoffs = Cutoffs(
-        requests_s=before_s(requests),
-        attempts_s=before_s(attempts),
-        sums_s=before_s(sums),
-        accounts=None if accounts_s is None else datetime.fromtimestamp(accounts_s, UTC).date(),
-    )
-    if cutoffs == Cutoffs():
+    keep = KeepDays(contents=contents, requests=requests, attempts=attempts, sums=sums, accounts=accounts)
+    if keep == KeepDays():
         raise InvalidRequest(f"Nothing is named that is to go. For example: {program()} db purge --requests 90")
-    gone = _run(lambda database: Retention(database).purge(cutoffs))
+    holder = f"purge-{secrets.token_hex(8)}"
+    gone = _run(lambda database: Housekeeper(database, holder, keep).clean())
+    if gone is None:
+        raise Conflict("Another process is deleting what is old at this moment. Try again in a few minutes.")
     stdout().print(", ".join(f"{table}: {num_rows}" for table, num_rows in gone.items()))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hodios.api.account_fields import KEY_FIELDS, LONGEST_GRACE_S, changed, grace_in, parse, with_model_ids
+from hodios.api.account_fields import KEY_FIELDS, LONGEST_GRACE_S, changed, grace_in, parse
 from hodios.cli.account_options import with_fields
 from hodios.cli.account_tables import AsJson, Id, print_json, run, show, table_of
 from hodios.cli.announcement import example
@@ -16,19 +17,23 @@ from hodios.config import load
 if TYPE_CHECKING:
     from hodios.accounts.registry import Registry
     from hodios.api.account_answers import KeyDetails, KeyWithText
+    from hodios.api.allow_lists import Known
+    from hodios.launches import Launch
+    from hodios.remotes import Remote
     from hodios.store.records import KeyRecord
 
+Force = Annotated[bool, typer.Option("--force", help="Allow models and providers that nobody knows yet.")]
 keys = typer.Typer(help="Keys: who may ask, and for how much.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @keys.command()
 @with_fields(KEY_FIELDS)
-def create(values: dict[str, Any], as_json: AsJson = False) -> None:
+def create(values: dict[str, Any], force: Force = False, as_json: AsJson = False) -> None:
     """Make a key. It is shown this once."""
-    parsed = _parse(values)
+    change = _changing(values, is_forced=force)
 
     async def work(registry: Registry) -> KeyWithText:
-        return await _with_text(registry, *await registry.create_key(lambda record: changed(record, parsed)))
+        return await _with_text(registry, *await registry.create_key(change))
 
     _show_new(run(work), as_json=as_json)
 
@@ -71,9 +76,9 @@ def show_one(id: Id, as_json: AsJson = False) -> None:
 
 @keys.command()
 @with_fields(KEY_FIELDS, is_change=True)
-def edit(id: Id, values: dict[str, Any], as_json: AsJson = False) -> None:
+def edit(id: Id, values: dict[str, Any], force: Force = False, as_json: AsJson = False) -> None:
     """Change what is named of a key, and nothing else."""
-    _change(id, values, as_json=as_json)
+    _change(id, values, is_forced=force, as_json=as_json)
 
 
 @keys.command()
@@ -116,32 +121,46 @@ def delete(id: Id) -> None:
     stdout().print(f"{id} is deleted.")
 
 
-def _change(id: str, values: dict[str, Any], *, as_json: bool) -> None:
-    parsed = _parse(values)
+def _change(id: str, values: dict[str, Any], *, is_forced: bool = False, as_json: bool) -> None:
+    change = _changing(values, is_forced=is_forced)
 
     async def work(registry: Registry) -> KeyDetails:
-        return await _details(registry, await registry.change_key(id, lambda record: changed(record, parsed), None))
+        return await _details(registry, await registry.change_key(id, change, None))
 
     show(run(work), as_json=as_json)
 
 
-def _parse(values: dict[str, Any]) -> dict[str, Any]:
+def _changing(values: dict[str, Any], *, is_forced: bool) -> Callable[[KeyRecord], KeyRecord]:
     parsed = parse(KEY_FIELDS, values)
-    if not values.get("models"):
-        return parsed
+    if not values.get("models") and not values.get("providers"):
+        return lambda record: changed(record, parsed)
     # Imported here because neither is read for other keys.
+    from hodios.api.allow_lists import resolved
+
+    names = _known()
+    return lambda record: changed(record, resolved(parsed, names, record, is_forced=is_forced))
+
+
+def _known() -> Known:
+    """Of what is installed, named in the settings, in the catalog, or was listed by providers when they were asked."""
+    from hodios.api.allow_lists import known
     from hodios.providers.catalog_store import CatalogStore
+    from hodios.providers.echo import EchoProvider
     from hodios.providers.installed import installed
+    from hodios.providers.listing_shelf import ListingShelf
+    from hodios.providers.local import NAME
 
     config = load()
-    catalog = CatalogStore(config).current
-    here = {name.casefold(): model.id for model in installed(config.home) for name in (*model.aliases, model.id)}
-
-    def model_id(name: str) -> str:
-        row = catalog.find(name)
-        return here.get(name.casefold()) or (row.id if row else name)
-
-    return with_model_ids(parsed, model_id)
+    store = CatalogStore(config)
+    ListingShelf(config.home).lay_out(store)
+    models = [(model.id, model.aliases) for model in installed(config.home)]
+    servers: tuple[Remote | Launch, ...] = (*config.remote, *config.launch)
+    models += [(model.id, model.aliases) for server in servers for model in server.models]
+    echo = EchoProvider()
+    if not models:
+        # Without any, that is who answers.
+        models += [(card.id, card.aliases) for card in echo.models()]
+    return known(models, [NAME, echo.name, *(server.name for server in servers)], store.current)
 
 
 async def _details(registry: Registry, record: KeyRecord) -> KeyDetails:

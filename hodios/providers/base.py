@@ -108,6 +108,28 @@ class Provider(Protocol):
         ...
 
 
+class Reading(Protocol):
+    """A request that was read, and not begun."""
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of all prompts together; what the answer's usage will say."""
+        ...
+
+    def answer(self) -> AsyncGenerator[Event, None]:
+        """As `Provider.generate`. Once."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A provider that has the tokenizer: how many tokens a prompt has is known before anybody pays for it."""
+
+    async def read(self, request: Request) -> Reading:
+        """Blocks nobody, however long the prompt is. Raises HodiosError as `Provider.generate` does."""
+        ...
+
+
 @runtime_checkable
 class Probed(Protocol):
     """A provider whose health nobody knows unless it is asked, and that can be asked for nothing."""

@@ -141,6 +141,13 @@ class LocalProvider:
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """As `providers.base.Provider.generate`; choice index = prompt × n + continuation."""
+        reading = await self.read(request)
+        async with aclosing(reading.answer()) as events:
+            async for event in events:
+                yield event
+
+    async def read(self, request: Request) -> LocalReading:
+        """As `providers.base.Counting.read`."""
         model = self._models.get(request.model)
         if model is None:
             raise ModelNotFound(f"{request.model!r} does not run on this machine.", param="model")
@@ -151,13 +158,28 @@ class LocalProvider:
             vocab_size=min(hello.vocab_size, model.tokenizer.vocab_size),
             context_length=card.context_length,
         )
-        prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
+        return LocalReading(model, request, prompts, most=hello.max_queue // 4)
+
+
+class LocalReading:
+    """As `providers.base.Reading`. At most `most` prompts are answered together."""
+
+    def __init__(self, model: LocalModel, request: Request, prompts: Sequence[Prompt], *, most: int) -> None:
+        self.num_prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
+        self._model = model
+        self._request = request
+        self._prompts = prompts
+        self._most = most
+
+    async def answer(self) -> AsyncGenerator[Event, None]:
+        model, request, prompts, prompt_tokens = self._model, self._request, self._prompts, self.num_prompt_tokens
+        card = model.card
         refused: dict[str, str] = {}
         while True:
             chat = await _chat(model, request, prompts, refused)
             answers = _answers(model, request, prompts, chat)
             try:
-                async with aclosing(_batches(model, request, answers, chat, most=hello.max_queue // 4)) as batches:
+                async with aclosing(_batches(model, request, answers, chat, most=self._most)) as batches:
                     first = await anext(batches)
                     cached_tokens = sum(answer.cached_tokens for answer in answers)
                     yield Started(NAME, card.id, card.fingerprint, prompt_tokens, cached_tokens)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from hodios.errors import HodiosError, NotAvailable, Overloaded, ProviderError, TimedOut
 from hodios.events import Event, Finish, Reasoning, Text, ToolCall
+from hodios.providers.base import Counting
 from hodios.router.course import Course
 from hodios.router.payer import Payer
 from hodios.router.plan import Stop, for_seat
@@ -63,8 +64,14 @@ class Leg:
         self.course.check_end()
 
     async def _reserve(self, payer: Payer) -> None:
+        """Where the provider can count, the prompt is read before anything is paid, and not read again."""
+        provider, num_prompt_tokens = self.seat.provider, None
+        if isinstance(provider, Counting):
+            reading = await provider.read(for_seat(self._request, self.seat))
+            num_prompt_tokens = reading.num_prompt_tokens
+            self.events = reading.answer()
         self._is_paid = False
-        await payer.reserve(self.number, self.seat.card, self._request)
+        await payer.reserve(self.number, self.seat.card, self._request, num_prompt_tokens)
         self._is_paid = True
 
     def is_spent(self) -> bool:

@@ -10,9 +10,11 @@ from hodios.types import Attempt, ModelCard, Request
 class Payer(Protocol):
     """Of one request. Attempts are numbered from 1."""
 
-    async def reserve(self, number: int, card: ModelCard, request: Request) -> None:
-        """Before anybody is asked. Raises InsufficientQuota, and Overloaded where nobody can tell whether there is
-        enough."""
+    async def reserve(
+        self, number: int, card: ModelCard, request: Request, num_prompt_tokens: int | None = None
+    ) -> None:
+        """Before anybody is asked. `num_prompt_tokens`: exactly, None: not counted. Raises InsufficientQuota, and
+        Overloaded where nobody can tell whether there is enough."""
         ...
 
     def progress(self, number: int, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> bool:

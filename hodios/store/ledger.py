@@ -81,12 +81,17 @@ def _clean(record: R) -> R:
     for name in _TEXTS[type(record)]:
         text = getattr(record, name)
         if text is not None and not (len(text) <= MOST_CHARACTERS and text.isascii() and "\0" not in text):
-            changes[name] = text[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
+            changes[name] = clean_text(text)
     for name, most in _MOST.items():
         count = getattr(record, name)
         if count is not None and not 0 <= count <= most:
             changes[name] = max(0, min(count, most))
     return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def clean_text(text: str) -> str:
+    """As both databases can hold it."""
+    return text[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def _row(table: Table, record: SettledAttempt | LoggedRequest) -> tuple[Any, ...]:

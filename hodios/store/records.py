@@ -68,6 +68,11 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     version: int = 1
     """Grows with each change of the record, but not with `last_used_at_s`."""
 
+    def allows(self, model: str, provider: str) -> bool:
+        """Whether it may ask for the model with this catalog id, of this provider."""
+        is_model = self.models is None or model in self.models
+        return is_model and (self.providers is None or provider in self.providers)
+
 
 class ProjectRecord(Struct, frozen=True, kw_only=True):
     """Several keys with budgets and limits in common, besides their own."""
@@ -148,6 +153,22 @@ class SettledAttempt(Struct, frozen=True, kw_only=True):
     at_s: float
     accounts: tuple[AccountId, ...]
     """In which the cost counts, with and without a budget."""
+
+
+class StoredContent(Struct, frozen=True, kw_only=True):
+    """What was asked and answered in one request, as far as it is kept. In the order of the columns."""
+
+    request_id: str
+    key_id: str
+    project_id: str | None
+    user: str | None
+    request: bytes
+    """As the client sent it; JSON, unless it was bad."""
+    answer: bytes
+    """JSON."""
+    is_request_cut: bool
+    is_answer_cut: bool
+    at_s: float
 
 
 class LoggedRequest(Struct, frozen=True, kw_only=True):

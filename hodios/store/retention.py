@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.bulk import add
 from hodios.store.database import Database
-from hodios.store.schema import EVERYBODY, accounts, attempts, hourly, hourly_users, leases, requests
+from hodios.store.schema import EVERYBODY, accounts, attempts, contents, hourly, hourly_users, leases, requests
 
 BATCH = 500
 """Rows that one transaction changes."""
@@ -24,7 +24,9 @@ BATCH = 500
 class Cutoffs(Struct, frozen=True, kw_only=True):
     """What is older goes; None: nothing does."""
 
+    contents_s: float | None = None
     requests_s: float | None = None
+    """What was stored of their content goes with them."""
     attempts_s: float | None = None
     """An attempt that is gone can be settled again: whatever a journal may still tell has to be younger."""
     sums_s: float | None = None
@@ -33,16 +35,27 @@ class Cutoffs(Struct, frozen=True, kw_only=True):
 
 
 class Retention:
-    """`pause_s` lies between any two batches. All methods raise StoreUnavailable, and may be called again."""
+    """`pause_s` lies between any two batches; `may_go_on` is asked in the transaction of each. All methods raise
+    StoreUnavailable, and may be called again."""
 
-    def __init__(self, database: Database, *, pause_s: float = 0.01, batch: int = BATCH) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        pause_s: float = 0.01,
+        batch: int = BATCH,
+        may_go_on: Callable[[AsyncConnection], Awaitable[bool]] | None = None,
+    ) -> None:
         self._database = database
+        self._may_go_on = may_go_on
         self._pause_s = pause_s
         self._batch = batch
 
     async def purge(self, cutoffs: Cutoffs) -> dict[str, int]:
         """Returns how many rows are gone, by table."""
+        latest_s = max((at_s for at_s in (cutoffs.contents_s, cutoffs.requests_s) if at_s is not None), default=None)
         limits = (
+            (contents, contents.c.at_s, latest_s),
             (requests, requests.c.at_s, cutoffs.requests_s),
             (attempts, attempts.c.at_s, cutoffs.attempts_s),
             (hourly, hourly.c.hour, cutoffs.sums_s),
@@ -59,18 +72,19 @@ class Retention:
         return gone
 
     async def delete_user(self, user: str, project_id: str | None = None) -> int:
-        """Whoever is called so, in one project or in all: what was done on his behalf is nobody's from now on. What a
-        journal still holds comes later, so it is to be done again then. Returns how many rows have named him."""
+        """Whoever is called so, in one project or in all: what was done on his behalf is nobody's from now on, and what
+        was stored of its content is gone. What a journal still holds comes later, so it is to be done again then.
+        Returns how many rows have named him."""
         if user == EVERYBODY:
             raise ValueError(f"user = {user!r} is not accepted: it must name somebody.")
-        num_rows = 0
+        num_rows = await self._delete(contents, contents.c.request_id, _of(contents, user, project_id))
         for table in (requests, attempts):
             num_rows += await self._forget(table, _of(table, user, project_id))
         return num_rows + await self._merge(_of(hourly_users, user, project_id))
 
-    async def _delete(self, table: Table, age: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]]) -> int:
+    async def _delete(self, table: Table, order: ColumnElement[Any], conditions: Sequence[ColumnElement[bool]]) -> int:
         # In order: each batch would pass over what is left of those before it otherwise.
-        found = select(*table.primary_key).where(*conditions).order_by(age).limit(self._batch)
+        found = select(*table.primary_key).where(*conditions).order_by(order).limit(self._batch)
         # The conditions once more: somebody may have leased from the account in between.
         return await self._in_batches(found, delete(table).where(*_is_row(table), *conditions))
 
@@ -103,8 +117,13 @@ class Retention:
         return await self._repeat(work)
 
     async def _repeat(self, work: Callable[[AsyncConnection], Awaitable[int]]) -> int:
+        async def allowed(connection: AsyncConnection) -> int:
+            if self._may_go_on is not None and not await self._may_go_on(connection):
+                return 0
+            return await work(connection)
+
         num_rows = 0
-        while changed := await self._database.write(work):
+        while changed := await self._database.write(allowed):
             num_rows += changed
             await asyncio.sleep(self._pause_s)
         return num_rows

@@ -254,3 +254,31 @@ hourly_users = Table(
 )
 """Apart from `hourly`, which would have a row for nearly each request otherwise."""
 Index(None, hourly_users.c.user, hourly_users.c.hour)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("project_id", Text),
+    Column("user", Text),
+    Column("request", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("is_request_cut", Boolean, nullable=False),
+    Column("is_answer_cut", Boolean, nullable=False),
+    Column("at_s", Double, nullable=False),
+)
+"""Of keys whose policy says so, and of nobody else."""
+Index(None, contents.c.at_s)
+_index_where_known(contents.c.user)
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("until_s", Double, nullable=False, server_default="0"),
+    Column("ended_s", Double),
+    Column("num_rows", BigInteger, nullable=False, server_default="0"),
+)
+"""Work that one process at a time does for all."""

@@ -30,6 +30,8 @@ def spend(model: str | None = "m", provider: str | None = "dear", **changes: Any
         "num_first_tokens": 100,
         "latency_ms": 200_000,
         "first_token_ms": 50_000,
+        "num_filtered": 0,
+        "most_requests": 10,
         "latency_slots": (0,) * len(LATENCY_SLOTS),
     }
     return Spend(group=(model, provider), **(ordinary | changes))

@@ -21,10 +21,17 @@ async def test_health_and_metrics_tell_of_accounts(config: Config, caller_of: An
         assert (await call.chat()).status == 200
         report = (await call("GET", "/health")).json()["accounts"]
         assert report["store"] == "ready"
+        assert report["retention"] == {"state": "ready", "ended_at": None, "deleted_rows": None}
+        await office.housekeeper.step()
+        retention = (await call("GET", "/health")).json()["accounts"]["retention"]
+        assert (retention["state"], retention["deleted_rows"]) == ("ready", 0)
+        assert retention["ended_at"]
         assert report["held"] == report["waiting"] == report["leased"] == 0
         lines = (await call("GET", "/metrics")).body.decode().splitlines()
         assert "hodios_accounts_held 0.0" in lines
         assert "hodios_accounts_store_degraded 0.0" in lines
+        assert "hodios_retention_failing 0.0" in lines
+        assert any(line.startswith("hodios_retention_ended_timestamp_seconds 1.") for line in lines)
         assert "hodios_accounts_failed_commits_total 0.0" in lines
         assert report["limits"] == "local"
         assert "hodios_accounts_limits_degraded 0.0" in lines

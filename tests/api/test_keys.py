@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from bureau import CARD, Scripted
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
@@ -148,12 +149,65 @@ async def test_what_is_not_allowed_is_refused(admin: Any, using: Any) -> None:
         ({"budget": {"monthly": 100}}, 200),
     ]
     for values, status in expected:
-        key = await made(admin, **values)
+        key = await made(admin, force=True, **values)
         assert (await using(key["key"])).status == status, values
 
 
 async def test_aliases_are_kept_as_ids(admin: Any) -> None:
-    assert (await made(admin, models=["Echo", MODEL_ID, "later/model"]))["models"] == [MODEL_ID, "later/model"]
+    key = await made(admin, models=["Echo", MODEL_ID, "later/model"], providers=["ECHO", "later"], force=True)
+    assert (key["models"], key["providers"]) == ([MODEL_ID, "later/model"], ["echo", "later"])
+    path = f"/admin/v1/keys/{key['id']}"
+    again = await admin("PATCH", path, {"models": ["later/model", "echo"]})
+    assert again.json()["models"] == ["later/model", MODEL_ID], "what it allows already is not asked about"
+
+
+@pytest.mark.parametrize(
+    ("values", "param", "closest"),
+    [
+        ({"models": ["echo", "hodios/ecko"]}, "models[1]", MODEL_ID),
+        ({"providers": ["ecko"]}, "providers[0]", "echo"),
+    ],
+)
+async def test_what_nobody_has_heard_of_is_told_with_what_comes_closest(
+    admin: Any, values: dict[str, Any], param: str, closest: str
+) -> None:
+    path = f"/admin/v1/keys/{(await made(admin))['id']}"
+    for answer in (await admin("POST", "/admin/v1/keys", values), await admin("PATCH", path, values)):
+        assert (answer.status, answer.error["param"]) == (400, param)
+        assert answer.error["metadata"]["closest"][0] == closest
+        assert closest in answer.error["message"]
+    assert (await admin("POST", "/admin/v1/keys", {**values, "force": True})).status == 201
+
+
+async def test_a_key_is_shown_the_models_that_it_may_ask_for(
+    office: Office, config: Config, caller_of: Callable[[Any], Any]
+) -> None:
+    shared = structs.replace(CARD, id="maker/shared", aliases=("both",))
+    first, second = Scripted((), "first", shared), Scripted((), "second", shared)
+    other = Scripted((), "third", structs.replace(CARD, id="maker/other", aliases=()))
+    admin = caller_of(create_app(config, [first, second, other], office=office))
+
+    async def seen(path: str, **values: Any) -> Any:
+        answer = await with_key(admin, (await made(admin, **values))["key"])("GET", path)
+        return answer.status, answer.json()
+
+    status, listed = await seen("/v1/models", models=["both"])
+    assert [(model["id"], model["provider"]) for model in listed["data"]] == [("maker/shared", "first")]
+    status, listed = await seen("/v1/models", providers=["second", "third"])
+    assert [(model["id"], model["provider"]) for model in listed["data"]] == [
+        ("maker/shared", "second"),
+        ("maker/other", "third"),
+    ]
+    assert (await seen("/v1/models", models=[]))[1]["data"] == []
+    status, endpoints = await seen("/v1/models/maker/shared/endpoints", providers=["second"])
+    assert [each["provider"] for each in endpoints["data"]["endpoints"]] == ["second"]
+    status, shown = await seen("/v1/models/both", providers=["second"])
+    assert (status, [each["provider"] for each in shown["offers"]]) == (200, ["second"])
+    for path in ("maker/other", "first/maker/shared", "maker/other/endpoints"):
+        status, refused = await seen(f"/v1/models/{path}", models=["both"], providers=["second"])
+        assert (status, refused["error"]["code"]) == (404, "model_not_found")
+        assert "this key may not ask for" in refused["error"]["message"]
+    assert len((await admin("GET", "/v1/models")).json()["data"]) == 2
 
 
 async def test_a_project_limits_all_its_keys(admin: Any, using: Any) -> None:

@@ -68,7 +68,7 @@ def test_what_is_old_goes_and_names_do(db: Db, hodios_home: Path) -> None:
         await database.close()
 
     asyncio.run(tell())
-    assert db("purge", "--requests", "30") == (0, "requests: 1", "")
+    assert db("purge", "--requests", "30") == (0, "contents: 0, requests: 1", "")
     assert db("purge", "--attempts", "31", "--sums", "31", "--accounts", "400")[:2] == (
         0,
         "attempts: 1, hourly: 1, hourly_users: 1, accounts: 0, leases: 0",
@@ -76,6 +76,17 @@ def test_what_is_old_goes_and_names_do(db: Db, hodios_home: Path) -> None:
     assert db("forget", "ann") == (0, "rows that named ann: 3", "")
     assert db("forget", "ann") == (0, "rows that named ann: 0", "")
     assert db("check") == (0, "The tables are in order.", "")
+
+
+def test_one_process_at_a_time_deletes_what_is_old(db: Db, hodios_home: Path) -> None:
+    db("upgrade")
+    with sqlite3.connect(hodios_home / "hodios.db") as connection:
+        connection.execute(
+            "INSERT INTO chores (name, holder, until_s) VALUES ('retention', 'another', ?)", [time.time() + 60]
+        )
+    connection.close()
+    code, _, err = db("purge", "--contents", "1")
+    assert (code, "Another process is deleting what is old" in err) == (2, True)
 
 
 def test_purging_has_bounds(db: Db) -> None:

@@ -69,7 +69,7 @@ def test_every_field_can_be_set_and_unset(cli: Cli) -> None:
         *("--requests-per-minute", "1", "--tokens-per-minute", "2", "--parallel-requests", "3", "--priority", "-4"),
         *("--queue", "--default-max-tokens", "5", "--expires-at", "2099-01-01T00:00:00Z", "--disabled"),
         *("--metadata", "a=b=c", "--metadata", "d=", "--content-filter", "details", "--store-content"),
-        *("--on-store-error", "open"),
+        *("--on-store-error", "open", "--force"),
         *(word for number, period in enumerate(PERIOD_NAMES) for word in (f"--budget-{period}", f"0.{number + 1}")),
     ]
     key = told(cli, "keys", "create", *words)
@@ -81,6 +81,25 @@ def test_every_field_can_be_set_and_unset(cli: Cli) -> None:
     plain, after = told(cli, "keys", "create"), told(cli, "keys", "edit", key["id"], *unset)
     assert {name for name in KEY_FIELDS if key[name] == plain[name]} == set()
     assert {name: after[name] for name in KEY_FIELDS} == {name: plain[name] for name in KEY_FIELDS}
+
+
+def test_aliases_of_models_elsewhere_are_kept_as_ids(cli: Cli, hodios_home: Path) -> None:
+    (hodios_home / "hodios.toml").write_text(
+        """[remote.farm]
+base_url = "http://127.0.0.1:1/v1"
+[[remote.farm.models]]
+id = "maker/Model-7B"
+aliases = ["seven"]
+context_length = 4096
+"""
+    )
+    key = told(cli, "keys", "create", "--models", "SEVEN", "--providers", "Farm", "--providers", "local")
+    assert (key["models"], key["providers"]) == (["maker/Model-7B"], ["farm", "local"])
+    code, _, err = cli("keys", "edit", key["id"], "--models", "maker/Model-7")
+    assert code == 2
+    assert "models[0]: 'maker/Model-7' is not known here; the closest: maker/Model-7B" in err
+    assert told(cli, "keys", "edit", key["id"], "--models", "later", "--force")["models"] == ["later"]
+    assert told(cli, "keys", "edit", key["id"], "--models", "later", "--models", "seven")["models"][0] == "later"
 
 
 def test_an_edit_changes_what_is_named_alone(cli: Cli) -> None:

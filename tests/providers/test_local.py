@@ -40,16 +40,19 @@ from hodios.dialog.tokenizer import Tokenizer
 from hodios.engine.client import EngineClient
 from hodios.engine.messages import Abort, Output, Refused, Submit
 from hodios.errors import (
+    HodiosError,
+    InsufficientQuota,
     InvalidRequest,
     ModelNotFound,
     Overloaded,
     ProviderError,
     SetupError,
 )
-from hodios.events import Started, Stopped, Text, Usage
+from hodios.events import Event, Started, Stopped, Text, Usage
 from hodios.gateway import Gateway
 from hodios.providers.local import LocalModel, LocalProvider, fingerprint, load_local_model
-from hodios.types import Grammar, Sampling
+from hodios.store.records import KeyRecord
+from hodios.types import Attempt, Grammar, ModelCard, Request, Sampling
 
 
 @pytest.fixture
@@ -110,6 +113,61 @@ async def test_nothing_runs_before_the_first_event_is_asked_for(path: Path) -> N
         await local.generate(request()).aclose()
         await collect(local, request())
         assert len(scripted.submits) == 1
+
+
+class Payer:
+    """Of one request after the other: what was reserved for prompts, and what they came to."""
+
+    def __init__(self, error: HodiosError | None = None) -> None:
+        self.key = KeyRecord(id="k", prefix="", digest=b"", created_at_s=0.0)
+        self.error = error
+        self.reserved: list[int | None] = []
+        self.charged: list[int] = []
+
+    async def reserve(
+        self, number: int, card: ModelCard, request: Request, num_prompt_tokens: int | None = None
+    ) -> None:
+        self.reserved.append(num_prompt_tokens)
+        if self.error is not None:
+            raise self.error
+
+    def progress(self, number: int, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> bool:
+        return True
+
+    def settle(self, number: int, attempt: Attempt) -> None:
+        self.charged.append(attempt.prompt_tokens)
+
+
+async def paid(local: LocalProvider, asked: Request, payer: Any) -> list[Event]:
+    return [event async for event in Gateway([local]).generate(asked, tab=payer)]
+
+
+async def test_as_many_prompt_tokens_are_reserved_as_are_charged(path: Path) -> None:
+    rng = random.Random(7)
+
+    def text() -> str:
+        return "".join(rng.choice(["a", "é", "€", "🙂", "<s>", "\n"]) for _ in range(rng.randrange(1, 200)))
+
+    payer = Payer()
+    async with provider(path, saying("x"), context_length=10_000) as (local, scripted):
+        for _ in range(15):
+            raw: list[Any] = [text() if rng.random() < 0.7 else (1, 2, 3) for _ in range(rng.randrange(1, 4))]
+            await paid(local, request(*raw, n=2), payer)
+            await paid(local, chat(*(text() for _ in range(rng.randrange(1, 4)))), payer)
+        assert payer.reserved == payer.charged
+        assert sum(payer.charged) == sum(len(submit.prompt) for submit in scripted.submits) > 1000
+
+
+async def test_what_is_not_paid_is_read_and_not_generated(path: Path) -> None:
+    payer = Payer(InsufficientQuota("spent"))
+    async with provider(path, saying("x")) as (local, scripted):
+        with pytest.raises(InsufficientQuota):
+            await paid(local, request("abc"), payer)
+        assert payer.reserved == [3]
+        with pytest.raises(InvalidRequest):
+            await paid(local, request("abc" * 50), payer)
+        assert payer.reserved == [3], "what cannot be answered is not paid"
+        assert scripted.submits == []
 
 
 async def test_closing_stops_the_engine(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +14,7 @@ from test_router import Asked, line
 from virtual_time import now_s, virtually
 
 from hodios.errors import HodiosError, InsufficientQuota, Overloaded
-from hodios.events import Finish, Noticed, Started, Stopped, Text
+from hodios.events import Event, Finish, Noticed, Started, Stopped, Text
 from hodios.gateway import Seat
 from hodios.router.router import Router
 from hodios.router.seat import Group
@@ -28,14 +29,18 @@ class Purse:
         self.refuses = refuses or {}
         self.most = most
         self.held: dict[int, str] = {}
+        self.counted: dict[int, int | None] = {}
         self.progressed: list[tuple[int, int]] = []
         self.settled: dict[int, Attempt] = {}
 
-    async def reserve(self, number: int, card: ModelCard, request: Request) -> None:
+    async def reserve(
+        self, number: int, card: ModelCard, request: Request, num_prompt_tokens: int | None = None
+    ) -> None:
         if card.provider in self.refuses:
             raise self.refuses[card.provider]
         assert number not in self.held, "an attempt is reserved once"
         self.held[number] = card.provider
+        self.counted[number] = num_prompt_tokens
 
     def progress(self, number: int, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> bool:
         assert number in self.held
@@ -96,6 +101,38 @@ def test_each_attempt_is_reserved_and_settled_under_its_number() -> None:
     assert {number: attempt.provider for number, attempt in purse.settled.items()} == purse.held
     assert [attempt.outcome for _, attempt in sorted(purse.settled.items())] == ["failed", "failed", "answered"]
     assert purse.settled[3].completion_tokens == purse.progressed[-1][1]
+
+
+class Counting(FakeProvider):
+    """Has the tokenizer."""
+
+    async def read(self, asked: Request) -> Reading:
+        await asyncio.sleep(0.01)
+        return Reading(self, asked)
+
+
+class Reading:
+    num_prompt_tokens = 10
+
+    def __init__(self, provider: FakeProvider, asked: Request) -> None:
+        self._provider = provider
+        self._asked = asked
+
+    def answer(self) -> AsyncGenerator[Event, None]:
+        return self._provider.generate(self._asked)
+
+
+def test_who_can_count_does_before_anything_is_reserved() -> None:
+    purse = Purse()
+    counting = Counting("p0", good(), 1.0)
+    found = ask([counting], purse)
+    assert found.text == answer_to(request())
+    assert purse.counted == {1: 10}
+    assert len(counting.asked) == 1
+    assert purse.settled[1].prompt_tokens == 10
+    other = Purse()
+    assert ask(line(good()), other).text == answer_to(request())
+    assert other.counted == {1: None}
 
 
 @pytest.mark.parametrize("error", [InsufficientQuota("spent"), Overloaded("nobody knows", retry_after=5)])

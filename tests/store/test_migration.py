@@ -77,4 +77,4 @@ async def test_both_databases_have_the_same_columns(database: Database) -> None:
         ["ck_accounts_leased_not_negative", "ck_accounts_settled_not_negative"],
         ["ix_accounts_since"],
     )
-    assert len(found) == 10
+    assert len(found) == 12

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date
+from typing import Any
 
 import pytest
 from sqlalchemy import Text, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import DAY, NOON_S, TOTAL, attempt, request
 
+from hodios.store.contents import Contents
 from hodios.store.database import Database
 from hodios.store.leases import Leases
 from hodios.store.ledger import Ledger
-from hodios.store.records import Balance
+from hodios.store.records import Balance, StoredContent
 from hodios.store.reports import Chosen, Reports, Wanted
 from hodios.store.retention import Cutoffs, Retention
 from hodios.store.schema import metadata
@@ -36,7 +38,7 @@ async def test_what_is_older_goes(database: Database) -> None:
     await settle_some(database)
     reports, limit_s = Reports(database), NOON_S + 3600 * 12
     gone = await retention(database).purge(Cutoffs(requests_s=limit_s))
-    assert gone == {"requests": 12}
+    assert gone == {"contents": 0, "requests": 12}
     gone = await retention(database).purge(Cutoffs(attempts_s=limit_s, sums_s=limit_s))
     assert gone == {"attempts": 12, "hourly": 12, "hourly_users": 12}
     kept = [f"r{n}" for n in range(12, NUM)]
@@ -45,6 +47,36 @@ async def test_what_is_older_goes(database: Database) -> None:
     assert [spend.num_attempts for spend in await reports.spend([], ALWAYS)] == [13]
     assert await Leases(database).balances([TOTAL]) == {TOTAL: Balance(NUM, 0)}
     assert await retention(database).purge(Cutoffs()) == {}
+
+
+def content(request_id: str, **changes: Any) -> StoredContent:
+    ordinary: dict[str, Any] = {"key_id": "k1", "project_id": "p1", "user": None, "at_s": NOON_S}
+    ordinary |= {"request": b"{}", "answer": b"{}", "is_request_cut": False, "is_answer_cut": False}
+    return StoredContent(request_id=request_id, **(ordinary | changes))
+
+
+async def test_content_goes_before_its_requests_or_with_them(database: Database) -> None:
+    told = [content(f"r{n:02}", at_s=NOON_S + n) for n in range(NUM)]
+    contents = Contents(database)
+    await contents.add(told)
+    await contents.add([told[0], content("r01", request=b"another")])
+    assert await contents.of("r01") == told[1]
+    assert await retention(database).purge(Cutoffs(contents_s=NOON_S + 12)) == {"contents": 12}
+    assert await contents.of("r11") is None
+    gone = await retention(database).purge(Cutoffs(contents_s=NOON_S, requests_s=NOON_S + 20))
+    assert gone == {"contents": 8, "requests": 0}
+    assert await contents.of("r20") == told[20]
+
+
+async def test_content_of_whom_is_forgotten_is_gone(database: Database) -> None:
+    contents = Contents(database)
+    await contents.add(content(f"r{n:02}", user="ann" if n < NUM - 1 else "bob\0\ud800") for n in range(NUM))
+    assert await retention(database).delete_user("ann", "p2") == 0
+    assert await retention(database).delete_user("ann") == NUM - 1
+    assert await contents.of("r00") is None
+    kept = await contents.of(f"r{NUM - 1}")
+    assert kept is not None
+    assert kept.user == "bob\ufffd?"
 
 
 async def test_accounts_of_periods_that_are_over_go_unless_something_is_leased(database: Database) -> None:
