@@ -228,7 +228,8 @@ async def learn_lengths(process: Process, num_tokens: int, piece: int = 1) -> No
     where = charging(key("teacher"))
     for at in range(LEAST_SEEN):
         reservation = await process.reservations.hold(wanted(where, f"lesson {at}"), NOW_S)
-        process.reservations.progress(reservation, spent(piece))
+        for tokens in range(piece, max(piece, num_tokens) + 1, piece):
+            process.reservations.progress(reservation, spent(tokens))
         process.reservations.settle(reservation, "answered", spent(num_tokens), NOW_S)
     assert await process.drain.pass_on()
 
@@ -271,6 +272,32 @@ async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book:
     process.reservations.settle(growing, "broke_off", spent(tokens), NOW_S)
     for other in others:
         process.reservations.settle(other, "answered", spent(other.worst and 50), NOW_S)
+    await process.drain.pass_on()
+    assert book.settled[TOTAL] + book.leased(TOTAL) <= 10 * WORST
+
+
+async def test_what_is_only_counted_in_the_end_is_reserved_once_it_is_known(process: Process, book: Book) -> None:
+    told, counted = 50, 90
+    where = charging(key("teacher"))
+    for at in range(LEAST_SEEN):
+        lesson = await process.reservations.hold(wanted(where, f"lesson {at}"), NOW_S)
+        for tokens in range(1, told + 1):
+            process.reservations.progress(lesson, spent(tokens))
+        process.reservations.settle(lesson, "answered", spent(counted), NOW_S)
+    where = charging(key(total=10 * WORST))
+    process.reservations.release(await process.reservations.hold(wanted(where, "first"), NOW_S))
+    held = []
+    with contextlib.suppress(InsufficientQuota):
+        while len(held) < 1000:
+            held.append(await process.reservations.hold(wanted(where, f"held {len(held)}"), NOW_S))
+    assert any(reservation.reserved < WORST for reservation in held)
+    for reservation in held:
+        tokens = 1000 if reservation.reserved == WORST else 1
+        while process.reservations.progress(reservation, spent(tokens)) and tokens < 500:
+            tokens += 1
+            await asyncio.sleep(0)
+        tokens = min(1000, tokens + counted - told)
+        process.reservations.settle(reservation, "answered", spent(tokens), NOW_S)
     await process.drain.pass_on()
     assert book.settled[TOTAL] + book.leased(TOTAL) <= 10 * WORST
 
