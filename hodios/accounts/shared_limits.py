@@ -58,7 +58,12 @@ local function level_of(key, limit)
   if not held[1] then return 0 end
   local level = tonumber(held[1])
   if tonumber(held[3]) ~= limit then level = math.ceil(level / tonumber(held[3]) * limit) end
-  local elapsed = math.max(0, now - tonumber(held[2]))
+  local elapsed = now - tonumber(held[2])
+  if elapsed < 0 then
+    -- The clock has gone back: nobody waits until it is where it was.
+    redis.call('HSET', key, 'at', string.format('%.0f', now))
+    elapsed = 0
+  end
   if elapsed >= level / limit then return 0 end
   return level - elapsed * limit
 end

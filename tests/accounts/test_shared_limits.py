@@ -131,6 +131,21 @@ async def test_a_new_limit_takes_over_what_was_used(make: Make) -> None:
     assert 50 <= permit.state.tokens.remaining <= 60
 
 
+async def test_nobody_waits_for_a_clock_that_has_gone_back(make: Make, redis: Redis) -> None:
+    limiter, scopes, limit = make(), (scope("key/late", requests=6000),), 6000
+    assert isinstance(await limiter.take("1", scopes, 0), Permit)
+    (name,) = [name async for name in redis.scan_iter("*key/late:requests")]
+    ahead_us = int(await redis.hget(name, "at")) + 3600 * 10**6
+    await redis.persist(name)
+    await redis.hset(name, mapping={"level": limit * 60 * 10**6, "at": ahead_us})
+    refusal = await limiter.take("2", scopes, 0)
+    assert isinstance(refusal, Refusal)
+    assert refusal.retry_ns == 10**7
+    async with asyncio.timeout(60):
+        while isinstance(await limiter.take("3", scopes, 0), Refusal):
+            pass
+
+
 async def test_the_largest_numbers_stay_exact(make: Make) -> None:
     limiter, limit = make(), 100_000_000
     permit = await limiter.take("1", (scope("key/a", tokens=limit),), limit)
