@@ -30,6 +30,8 @@ class Generation:
     num_sent: int = 0
     has_ended: bool = False
     """Whether its end was sent, and what was used with it."""
+    is_packed: bool = False
+    """Whether several words came at once, whose number can only be estimated before the end."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class CountingUpstream:
         if self._rng.random() < self._manners.breaks:
             breaks_at = self._rng.randint(num_begun, num_words)
         most = 4 if self._rng.random() < self._manners.packs else 1
+        generation.is_packed = most > 1
         at = num_begun
         while at < num_words:
             end = min(at + self._rng.randint(1, most), num_words)

@@ -204,7 +204,7 @@ async def test_soak_of_money(plan: Plan, servers: Servers, tmp_path: Path) -> No
         check_sums(books)
         check_costs(books, PRICES)
         counted = check_counts(books, all_of_it.upstreams)
-        check_told(books, spenders)
+        check_told(books, spenders, all_of_it.upstreams)
         assert any(row["is_estimated"] for row in books.attempts), "nobody was killed in the middle of an answer"
         _check_by_command(tmp_path, all_of_it.store_url)
     num_failed = sum(replica.num_failed_starts for replica in all_of_it.replicas)
