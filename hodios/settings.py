@@ -40,8 +40,20 @@ SETTINGS: tuple[Setting, ...] = (
         "an integer 1–64",
         "API processes; more than one need PostgreSQL and Redis, see [store](store.md).",
     ),
-    Setting("server", "metrics_public", kinds.boolean, "true or false", "Let anyone read `/metrics`, without a key."),
-    Setting("server", "status_public", kinds.boolean, "true or false", "Let anyone read `/status`, without a key."),
+    Setting(
+        "server",
+        "metrics_public",
+        kinds.boolean,
+        "true or false",
+        "Let anyone read `/metrics`, without a key; on loopback, anyone who asks it by a loopback name.",
+    ),
+    Setting(
+        "server",
+        "status_public",
+        kinds.boolean,
+        "true or false",
+        "Let anyone read `/status`, without a key; on loopback, anyone who asks it by a loopback name.",
+    ),
     Setting(
         "server",
         "max_body_bytes",

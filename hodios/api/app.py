@@ -61,6 +61,7 @@ from hodios.router.probes import Prober
 from hodios.router.router import Router, told
 from hodios.router.server_loads import ServerLoads
 from hodios.router_settings import RouterSettings
+from hodios.setting_values import is_loopback
 from hodios.store.reports import Reports
 from hodios.store_settings import is_shared
 
@@ -304,6 +305,7 @@ def _doorkeeper(config: Config, parts: _Parts) -> Doorkeeper:
         accounts=parts.accounts,
         is_metrics_public=config.metrics_public,
         is_status_public=config.status_public,
+        is_local=is_loopback(config.host),
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -14,6 +15,7 @@ from hodios.accounts.keyring import Admitted
 from hodios.api.routes import ADMIN_PATHS, PUBLIC_PATHS, PUBLIC_PREFIX
 from hodios.api.session_keeper import SessionKeeper
 from hodios.errors import AuthenticationError, PermissionDenied
+from hodios.setting_values import is_loopback
 from hodios.store.records import KeyRecord
 
 ADMIN = "admin"
@@ -45,17 +47,21 @@ class Doorkeeper:
         accounts: Accounts | None = None,
         is_metrics_public: bool = False,
         is_status_public: bool = False,
+        is_local: bool = False,
     ) -> None:
         self._digest = None if admin_key is None else _digest(admin_key.encode())
         self._accounts = accounts
         self._sessions = sessions
         self._operator = Caller(ADMIN, None if accounts is None else _OPERATOR)
         opened = {"/metrics": is_metrics_public, "/status": is_status_public}
-        self._public = PUBLIC_PATHS | {path for path, is_open in opened.items() if is_open}
+        self._opened = {path for path, is_open in opened.items() if is_open}
+        self._is_local = is_local
 
     async def admit(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises AuthenticationError, PermissionDenied, and Overloaded where nobody can tell whether a key is good."""
-        if path in self._public or path.startswith(PUBLIC_PREFIX):
+        if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX):
+            return _NOBODY
+        if path in self._opened and not (self._is_local and _is_foreign(headers.get(b"host", b""))):
             return _NOBODY
         authorization = headers.get(b"authorization")
         if authorization is None:
@@ -76,6 +82,16 @@ def _with_key(admitted: Admitted, path: str) -> Caller:
     if path.startswith(_ADMIN_PREFIX) or path in ADMIN_PATHS:
         raise PermissionDenied(f"{path[:200]} is for the admin key alone")
     return Caller(admitted.key.id, admitted)
+
+
+def _is_foreign(host: bytes) -> bool:
+    """Whether a Host header names another machine: a browser then shows a page of that name, whose owner has had the
+    name lead here."""
+    try:
+        name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return True
+    return not is_loopback(name)
 
 
 def _key_in(authorization: bytes) -> bytes:

@@ -42,6 +42,7 @@ _COUNTS = (
 _OF_USERS = {"num_filtered": "filtered", "most_requests": "most an hour"}
 """By which those are found who ask for what they should not, or too much."""
 _SHOWN = {"num_requests": "requests", "num_errors": "errors", "prompt_tokens": "in", "cached_tokens": "of it cached"}
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
 _Filter = Annotated[str | None, typer.Option(help="Only this one.", show_default=False)]
 
 
@@ -189,7 +190,7 @@ def _show_requests(asked: _Asked) -> None:
                 if asked.is_json:
                     sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
                 else:
-                    writer.writerow(msgspec.structs.asdict(entry))
+                    writer.writerow(_cells(msgspec.structs.asdict(entry)))
         except StoreUnavailable as error:
             raise Overloaded(f"the store cannot be read any further: {error}") from error
 
@@ -242,4 +243,12 @@ def _prices(config: Config) -> dict[str, dict[str, Price]]:
 def _write_csv(columns: tuple[str, ...], rows: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(map(_cells, rows))
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Clients name themselves and models: what a spreadsheet would take for a formula is text there with a `'`."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+        for name, value in row.items()
+    }

@@ -50,11 +50,28 @@ async def test_without_an_admin_key_nobody_comes_in(call: Any, config: Any) -> N
         assert (await call("GET", "/v1/models", headers={"authorization": authorization})).status == 401
 
 
+NO_KEY = {"authorization": "", "host": "127.0.0.1:8000"}
+
+
 async def test_metrics_can_be_opened(call: Any, config: Any) -> None:
-    assert (await call("GET", "/metrics", headers={"authorization": ""})).status == 401
+    assert (await call("GET", "/metrics", headers=NO_KEY)).status == 401
     call.app = create_app(structs.replace(config, metrics_public=True), [EchoProvider()])
-    assert (await call("GET", "/metrics", headers={"authorization": ""})).status == 200
-    assert (await call("GET", "/health", headers={"authorization": ""})).status == 401
+    assert (await call("GET", "/metrics", headers=NO_KEY)).status == 200
+    assert (await call("GET", "/health", headers=NO_KEY)).status == 401
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/status"])
+async def test_what_is_open_on_loopback_is_open_to_no_page_of_others(call: Any, config: Any, path: str) -> None:
+    """A browser that was told that evil.example is at 127.0.0.1 takes the answer for evil.example's own."""
+    opened = structs.replace(config, metrics_public=True, status_public=True)
+    call.app = create_app(opened, [EchoProvider()])
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "127.9.9.9:1"):
+        assert (await call("GET", path, headers={**NO_KEY, "host": host})).status == 200, host
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::1", "localhost@evil.example"):
+        assert (await call("GET", path, headers={**NO_KEY, "host": host})).status == 401, host
+        assert (await call("GET", path, headers={"host": host})).status == 200, host
+    call.app = create_app(structs.replace(opened, host="0.0.0.0"), [EchoProvider()])
+    assert (await call("GET", path, headers={**NO_KEY, "host": "metrics.example"})).status == 200
 
 
 LOOPBACK = [

@@ -43,6 +43,10 @@ def usage(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
                 },
             ),
             ("r3", {"key_id": "k2", "cost": 400, "model": "m,2"}),
+            (
+                "r4",
+                {"key_id": "k2", "cost": 0, "at_s": NOON_S - 86400, "user": "=cmd|' /C calc'!A0", "model": "@SUM(1)"},
+            ),
         ]
         told = [attempt(id, 1, accounts=(), **without_reason(values)) for id, values in entries]
         await Ledger(database).settle("p", told, [request(id, **values) for id, values in entries])
@@ -126,6 +130,14 @@ def test_every_request_is_exported(usage: Usage) -> None:
     code, out, _ = usage("--from", "2026-11-21", "--to", "2026-11-21", "--requests", "--json", "--model", "m1")
     assert code == 0
     assert [json.loads(line)["id"] for line in out.splitlines()] == ["r1"]
+
+
+def test_what_a_spreadsheet_would_run_is_text(usage: Usage) -> None:
+    before = ("--from", "2026-11-20", "--to", "2026-11-20")
+    assert [row["user"] for row in rows(usage(*before, "--by", "user", "--csv"))] == ["'=cmd|' /C calc'!A0"]
+    (row,) = rows(usage(*before, "--requests"))
+    assert "'@SUM(1)" in row.values()
+    assert not [value for value in row.values() if value.startswith(("=", "+", "-", "@"))]
 
 
 def test_nothing_is_said_to_be_nothing(usage: Usage) -> None:
