@@ -11,7 +11,7 @@ WORKERS ?= 2
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full test-ui check bench bench-engine bench-dialog bench-gateway bench-full soak format docs clean
+.PHONY: help serve test test-full test-ui check bench bench-engine bench-dialog bench-gateway bench-ui bench-full soak format docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-dialog: $(DEV) ## How fast tool calls are read out of answers
 
 bench-gateway: $(DEV) ## The gateway beside vllm-router, smg, Portkey and LiteLLM
 	@$(RUN) -m benchmarks.gateway
+
+bench-ui: $(DEV) ## The web page: time until it can be used, frames per second
+	@$(RUN) -m benchmarks.page --chromium "$$(scripts/need chromium chromium)"
 
 bench-full: $(DEV) ## The same with vLLM and llama.cpp's fastest type
 	@HODIOS_HOME=$(CACHE_HOME) $(RUN) -m benchmarks.engine --full
