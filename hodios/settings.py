@@ -80,7 +80,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_connections",
         kinds.integer(1, 1_000_000),
         "an integer 1–1000000",
-        "Connections at the same time; more are refused with 503.",
+        "Connections at the same time to one API process; more are refused with 503.",
     ),
     Setting(
         "server",

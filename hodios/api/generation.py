@@ -29,7 +29,7 @@ from hodios.store.reports import Reports
 from hodios.types import FinishReason, Request, Route
 
 _LOOK_AGAIN_S = 0.25
-_MOST_LOOKS = 4
+_MORE_LOOKS = 3
 
 
 class Generated(Struct, kw_only=True):
@@ -139,13 +139,13 @@ class Generations:
         """Another process may have answered it just now, and is about to log it."""
         if self._log is None or "\0" in name:
             return None
-        for _ in range(_MOST_LOOKS if self._has_neighbours else 1):
+        logged = await from_store(self._log.request(name))
+        num_more = _MORE_LOOKS if self._has_neighbours else 0
+        while logged is None and num_more:
+            num_more -= 1
+            await asyncio.sleep(_LOOK_AGAIN_S)
             logged = await from_store(self._log.request(name))
-            if logged is not None:
-                return logged
-            if self._has_neighbours:
-                await asyncio.sleep(_LOOK_AGAIN_S)
-        return None
+        return logged
 
 
 def _fields(generated: Generated) -> dict[str, Any]:

@@ -63,11 +63,13 @@ class Processes:
                 await writer.drain()
             writer.close()
 
-        server = await asyncio.start_unix_server(tell, self._sockets[self.number - 1])
+        path = self._sockets[self.number - 1]
+        server = await asyncio.start_unix_server(tell, path)
         try:
             yield
         finally:
             server.close()
+            path.unlink(missing_ok=True)
 
     async def _ask(self, number: int) -> bytes:
         """Nothing where it does not answer."""

@@ -61,7 +61,8 @@ async def test_whoever_is_asked_tells_of_all(sockets: list[Path]) -> None:
 async def test_a_process_that_is_gone_is_told_and_back_again(sockets: list[Path]) -> None:
     first = Processes(1, sockets[:2])
     async with Processes(2, sockets[:2]).telling(registry(2)):
-        pass
+        assert sockets[1].exists()
+    assert not sockets[1].exists()
     text = await first.metrics(registry(1))
     assert values(text, "asked_total") == {"1": 1}
     assert values(text, "hodios_process_up") == {"1": 1, "2": 0}
