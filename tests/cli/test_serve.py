@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from live_server import PATIENCE_S
 
 from hodios.cli.announcement import example
 from hodios.cli.serve import bind, children, chosen
@@ -82,7 +83,7 @@ def command_of(pid: int) -> str:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
