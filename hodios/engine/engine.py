@@ -19,6 +19,7 @@ from hodios.engine.kv_cache import BlockPool
 from hodios.engine.messages import Refused, Stats, Submit, TokenAlternatives
 from hodios.engine.opening import Opening
 from hodios.engine.outputs import Outputs, Told
+from hodios.engine.padding import leave_out_guesses
 from hodios.engine.sampler import BadLogits, Draw, Drawn, Sampler, prompt_alternatives
 from hodios.engine.scheduler import Batch, Chunk, QueueFull, Scheduler, Unservable
 from hodios.engine.sequence import Group
@@ -111,7 +112,7 @@ class Engine:
         self._grammars = grammars
         self._rng = rng
         self._speculates = speculates
-        self._are_rows_cheap = row_cost < CHEAP_ROW
+        self._row_cost = row_cost
         self._clock = clock
         self._sampler = Sampler(vocab_size)
         self._counts = dict.fromkeys(
@@ -158,6 +159,7 @@ class Engine:
         batch = self._scheduler.schedule(began)
         if batch is None:
             return []
+        leave_out_guesses(batch, self._row_cost)
         self._model.start(batch)
         started = self._clock()
         while_running()
@@ -353,7 +355,7 @@ class Engine:
     def _guess(self, guesser: PromptLookup | GuessingMatcher | None) -> list[int]:
         """What a grammar forces is certain; what the text suggests is worth a row only while rows are cheap."""
         are_few = self._scheduler.num_running <= FEW_SEQUENCES
-        are_cheap = are_few or self._are_rows_cheap
+        are_cheap = are_few or self._row_cost < CHEAP_ROW
         if isinstance(guesser, GuessingMatcher):
             return guesser.propose(0 if are_few else BOUND_MATCH, MOST_CHOICES if are_cheap else DEAR_CHOICES)
         if guesser is None:

@@ -239,7 +239,7 @@ def _engine(options: WorkerOptions, runner: Runner, plan: memory.Plan, vocab_siz
         grammars=_grammars(options, vocab_size),
         rng=np.random.default_rng(),
         speculates=options.speculates,
-        row_cost=runner.row_cost() if options.speculates else 1.0,
+        row_cost=runner.row_cost(),
     )
 
 
