@@ -21,6 +21,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.database import Database
+from hodios.store.habits import allowances_query, beginnings_query
 from hodios.store.leases import Leases
 from hodios.store.ledger import Ledger
 from hodios.store.migration import upgrade
@@ -100,6 +101,8 @@ def queries(num_hours: int = NUM_HOURS) -> dict[str, Select[Any]]:
     found = {f"log: {name}": log_query(wanted, most=100) for name, wanted in log.items()}
     found["log: far behind"] = log_query(Wanted(), behind=Place(middle_s, ""), most=100)
     found["one request"] = request_query("chat-r77")
+    found["habits: beginnings"] = beginnings_query(middle_s, middle_s + 30 * 86400, least=20)
+    found["habits: allowances"] = allowances_query(middle_s, middle_s + 30 * 86400, least=50)
     found["export: attempts"] = attempts_query(Wanted(), behind=(middle_s, "", 0), most=1000)
     found["export: of a user"] = attempts_query(Wanted(user="user77"), most=1000)
     for by in ("hour", "day", "key_id", "project_id", "model", "provider", "user"):

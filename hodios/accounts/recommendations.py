@@ -1,19 +1,19 @@
-"""What traffic suggests: who would do the same for less, or sooner, and whose budget is nearly spent.
-
-Only what sums of usage and prices can tell. They do not tell how long prompts were one by one, what they have in common
-or which `max_tokens` was asked for, so nothing is said of those.
-"""
+"""What traffic suggests: who would do the same for less, or sooner, whose budget is nearly spent, and what the newest
+requests could do better."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from msgspec import Struct, structs
 
+from hodios.accounts.advice_of_habits import LEAST_ALLOWED, LEAST_BEGUN, of_allowances, of_beginnings
+from hodios.accounts.recommendation import Prices, Recommendation
 from hodios.accounts.registry import MOST_IN_PAGE, Registry, Spending
 from hodios.money import charge_of, dollars
+from hodios.store.database import Database
+from hodios.store.habits import Habits
 from hodios.store.records import KeyRecord, OwnerKind, ProjectRecord
 from hodios.store.reports import Chosen, Dimension, Reports, Spend
 from hodios.types import Price
@@ -31,25 +31,6 @@ SPENT_SHARE = 0.8
 _SPANS = {"total": "", "daily": " of today", "weekly": " of this week", "monthly": " of this month"}
 
 
-class Recommendation(Struct, frozen=True, kw_only=True):
-    kind: Literal["cheaper_provider", "faster_provider", "budget_nearly_spent"]
-    message: str
-    """For people to read."""
-    model: str | None = None
-    provider: str | None = None
-    """Who answers now."""
-    instead: str | None = None
-    """Which provider to ask."""
-    saving: int | None = None
-    """Nano-dollars, for the same tokens within the same time."""
-    latency_s: float | None = None
-    """Of a usual answer, now."""
-    latency_instead_s: float | None = None
-    owner_kind: OwnerKind | None = None
-    owner_id: str | None = None
-    spent_share: float | None = None
-
-
 class BudgetUse(Struct, frozen=True):
     """What is spent of one budget in its present period."""
 
@@ -62,10 +43,6 @@ class BudgetUse(Struct, frozen=True):
     limit: int
 
 
-Prices = Mapping[str, Mapping[str, Price]]
-"""Model → provider → price: of all that may be asked."""
-
-
 def recommend(spends: Sequence[Spend], prices: Prices, budgets: Iterable[BudgetUse]) -> list[Recommendation]:
     """`spends`: by BY. The largest savings first, then the rest in their order."""
     cheaper = [found for spend in spends if (found := _cheaper(spend, prices)) is not None]
@@ -74,11 +51,17 @@ def recommend(spends: Sequence[Spend], prices: Prices, budgets: Iterable[BudgetU
 
 
 async def recommended(
-    reports: Reports, registry: Registry, prices: Prices, since_s: float, until_s: float
+    database: Database, registry: Registry, prices: Prices, since_s: float, until_s: float
 ) -> list[Recommendation]:
     """Of all that was used in this time. Raises StoreUnavailable, Overloaded."""
+    reports, habits = Reports(database), Habits(database)
     spends = await reports.spend(BY, Chosen(since_s=since_s, until_s=until_s), is_by_cost=True)
-    return recommend(spends, prices, await _budgets_in_use(registry))
+    found = recommend(spends, prices, await _budgets_in_use(registry))
+    beginnings = await habits.beginnings(since_s, until_s, least=LEAST_BEGUN)
+    allowances = await habits.allowances(since_s, until_s, least=LEAST_ALLOWED)
+    ids = [each.key_id for each in beginnings] + [each.key_id for each in allowances]
+    names = await reports.names_of_keys(ids)
+    return [*found, *of_beginnings(beginnings, prices, names), *of_allowances(allowances, names)]
 
 
 def _names(spend: Spend) -> tuple[str, str] | None:

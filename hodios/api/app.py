@@ -206,7 +206,7 @@ def _parts(
     registry = Registry(office.database, office.secret, clock_s=clock) if office else None
     generations = _generations(config, office, clock)
     records = [history.record, generations.record]
-    request_log = RequestLog(office.accounts, office.contents, clock) if office else None
+    request_log = RequestLog(office.accounts, office.contents, office.secret, clock) if office else None
     if request_log is not None:
         records.append(request_log.record)
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)

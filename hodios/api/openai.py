@@ -72,6 +72,7 @@ class Generation:
             await self._answer(exchange, call)
             return
         call = with_policy(call, exchange.admitted.key)
+        exchange.request = call.request
         async with permitted(self._accounts, exchange.admitted, exchange, call.request) as tab:
             await self._answer(exchange, call, tab)
 

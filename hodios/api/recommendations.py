@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from hodios.accounts.recommendations import SPAN_S, Prices, Recommendation, recommended
+from hodios.accounts.recommendation import Kind, Prices, Recommendation
+from hodios.accounts.recommendations import SPAN_S, recommended
 from hodios.accounts.registry import Registry
 from hodios.api.admin import require_admin
 from hodios.api.exchange import Exchange
@@ -20,7 +21,6 @@ from hodios.api.usage_entries import from_store, timestamp
 from hodios.errors import NotAvailable
 from hodios.gateway import Gateway
 from hodios.store.database import Database
-from hodios.store.reports import Reports
 from hodios.types import Price
 
 FILTERS = ("from", "to")
@@ -29,7 +29,7 @@ FILTERS = ("from", "to")
 class Advice(Struct, frozen=True, kw_only=True):
     """What is no matter of a kind is null in it."""
 
-    kind: Literal["cheaper_provider", "faster_provider", "budget_nearly_spent"]
+    kind: Kind
     message: str
     model: str | None
     provider: str | None
@@ -43,6 +43,11 @@ class Advice(Struct, frozen=True, kw_only=True):
     key_id: str | None
     project_id: str | None
     spent_share: float | None
+    requests: int | None
+    """Of which it is said."""
+    max_tokens: int | None
+    """That they allow now, at least."""
+    max_tokens_instead: int | None
 
 
 class AdviceList(Struct, frozen=True, kw_only=True):
@@ -66,7 +71,7 @@ class Recommendations:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._gateway = gateway
-        self._reports = None if database is None else Reports(database)
+        self._database = database
         self._registry = registry
         self._clock = clock
 
@@ -75,12 +80,12 @@ class Recommendations:
 
     async def show(self, exchange: Exchange) -> None:
         require_admin(exchange)
-        if self._reports is None or self._registry is None:
+        if self._database is None or self._registry is None:
             raise NotAvailable("what was used is not kept here: this server runs without a store")
         since_s, until_s = moment_in(exchange, "from", is_end=False), moment_in(exchange, "to", is_end=True)
         until_s = self._clock() if until_s is None else until_s
         since_s = max(0.0, until_s - SPAN_S) if since_s is None else since_s
-        reading = recommended(self._reports, self._registry, self._prices(), since_s, until_s)
+        reading = recommended(self._database, self._registry, self._prices(), since_s, until_s)
         data = [advice_of(found) for found in await from_store(reading)]
         await exchange.answer_json(AdviceList(data=data, since=timestamp(since_s), until=timestamp(until_s)))
 
@@ -104,6 +109,9 @@ def advice_of(found: Recommendation) -> Advice:
         key_id=found.owner_id if found.owner_kind == "key" else None,
         project_id=found.owner_id if found.owner_kind == "project" else None,
         spent_share=found.spent_share,
+        requests=found.num_requests,
+        max_tokens=found.max_tokens,
+        max_tokens_instead=found.max_tokens_instead,
     )
 
 

@@ -7,6 +7,7 @@ cannot be written is counted, and the answer stays as it is.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,12 +17,14 @@ import msgspec
 from msgspec import Struct
 
 from hodios.accounts.accounts import Accounts
+from hodios.accounts.advice_of_habits import PREFIX_CHARACTERS
 from hodios.accounts.content_queue import ContentQueue
 from hodios.api.exchange import Exchange
 from hodios.api.explanation import attempt_of, milliseconds
 from hodios.errors import HodiosError, Overloaded
 from hodios.events import Usage
 from hodios.money import cost_of
+from hodios.router.demand import texts_of
 from hodios.store.records import LoggedRequest
 from hodios.types import Attempt, Request, Route
 
@@ -88,8 +91,9 @@ class Losses(Struct, frozen=True):
 class RequestLog:
     """Of one process. `clock` gives Unix seconds."""
 
-    def __init__(self, accounts: Accounts, contents: ContentQueue, clock: Callable[[], float]) -> None:
+    def __init__(self, accounts: Accounts, contents: ContentQueue, secret: bytes, clock: Callable[[], float]) -> None:
         self._accounts = accounts
+        self._salt = hashlib.blake2b(secret, person=b"hodios-prefixes").digest()
         self._contents = contents
         self._num_unlogged = 0
         self._num_unstored = 0
@@ -108,7 +112,8 @@ class RequestLog:
         told = self._told.pop(exchange.answer_id, None)
         if not exchange.answer_id or exchange.admitted is None:
             return
-        entry = _entry(exchange, told, self._clock() - exchange.elapsed_s())
+        prefix = None if exchange.request is None else _prefix(exchange.request, self._salt)
+        entry = _entry(exchange, told, self._clock() - exchange.elapsed_s(), prefix)
         try:
             self._accounts.log(entry)
         except (Overloaded, ValueError) as error:
@@ -125,7 +130,24 @@ class RequestLog:
         return Losses(self._num_unlogged, self._num_unstored)
 
 
-def _entry(exchange: Exchange, told: Told | None, at_s: float) -> LoggedRequest:
+def _prefix(request: Request, salt: bytes) -> int | None:
+    """Tells nothing of the prompt to whoever has no secret; None where it is no longer than what is compared."""
+    if request.prompts is None:
+        texts = texts_of(request)
+    else:
+        texts = (prompt for prompt in request.prompts if isinstance(prompt, str))
+    text = ""
+    for each in texts:
+        text += each[:PREFIX_CHARACTERS] + "\0"
+        if len(text) >= PREFIX_CHARACTERS:
+            break
+    if len(text) < PREFIX_CHARACTERS:
+        return None
+    beginning = text[:PREFIX_CHARACTERS].encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(beginning, digest_size=8, key=salt).digest(), "big", signed=True)
+
+
+def _entry(exchange: Exchange, told: Told | None, at_s: float, prefix: int | None) -> LoggedRequest:
     assert exchange.admitted is not None
     project, request = exchange.admitted.project, exchange.request
     prompt_tokens, cached_tokens, completion_tokens = told.tokens() if told else (0, 0, 0)
@@ -153,6 +175,8 @@ def _entry(exchange: Exchange, told: Told | None, at_s: float) -> LoggedRequest:
         is_estimated=False,
         route=_encode(_kept(exchange, told)),
         at_s=at_s,
+        max_tokens=request.max_tokens if request else None,
+        prefix=prefix,
     )
 
 

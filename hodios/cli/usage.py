@@ -22,7 +22,7 @@ from hodios.money import dollars
 from hodios.types import Price
 
 if TYPE_CHECKING:
-    from hodios.accounts.recommendations import Recommendation
+    from hodios.accounts.recommendation import Recommendation
     from hodios.accounts.registry import Registry
     from hodios.store.database import Database
     from hodios.store.reports import Reports, Spend
@@ -201,12 +201,11 @@ def _show_recommendations(asked: _Asked) -> None:
     from hodios.accounts.recommendations import recommended
     from hodios.api.recommendations import advice_of
     from hodios.api.usage_entries import from_store
-    from hodios.store.reports import Reports
 
     prices = _prices(load())
 
     async def work(registry: Registry, database: Database) -> list[Recommendation]:
-        reading = recommended(Reports(database), registry, prices, asked.since_s, asked.until_s)
+        reading = recommended(database, registry, prices, asked.since_s, asked.until_s)
         return await from_store(reading)
 
     found = run_on_store(work)

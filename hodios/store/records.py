@@ -200,3 +200,7 @@ class LoggedRequest(Struct, frozen=True, kw_only=True):
     """JSON."""
     at_s: float
     """When it came in."""
+    max_tokens: int | None = None
+    """That it allowed for each answer; None where it named none."""
+    prefix: int | None = None
+    """By which prompts are known that begin the same; None where it is short. 64 bits, signed."""

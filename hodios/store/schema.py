@@ -198,6 +198,8 @@ requests = Table(
     Column("is_estimated", Boolean, nullable=False),
     Column("route", LargeBinary, nullable=False),
     Column("at_s", Double, nullable=False),
+    Column("max_tokens", BigInteger),
+    Column("prefix", BigInteger),
 )
 Index(None, requests.c.at_s, requests.c.request_id)
 Index(None, requests.c.key_id, requests.c.at_s, requests.c.request_id)

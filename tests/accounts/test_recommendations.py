@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hodios.accounts.advice_of_habits import PREFIX_TOKENS, of_allowances, of_beginnings
 from hodios.accounts.recommendations import LEAST_SAVING, BudgetUse, recommend
-from hodios.money import charge_of
+from hodios.money import charge_of, dollars
+from hodios.store.habits import Allowance, Beginning
 from hodios.store.reports import Spend
 from hodios.store.schema import LATENCY_SLOTS
 from hodios.types import UNKNOWN_PRICE, Price
@@ -83,6 +85,35 @@ def test_a_faster_provider_is_recommended_for_answers_of_the_same_length() -> No
     assert (found.kind, found.provider, found.instead) == ("faster_provider", "slow", "fast")
     assert (found.latency_s, found.latency_instead_s) == (4.0, 1.5)
     assert recommend([slow, spend(provider="fast", num_first_tokens=49, first_token_ms=1)], {}, []) == []
+
+
+def beginning(**changes: Any) -> Beginning:
+    ordinary: dict[str, Any] = {"key_id": "k1", "model": "m", "provider": "dear", "num_requests": 101}
+    return Beginning(**(ordinary | {"prompt_tokens": 200_000, "cached_tokens": 0} | changes))
+
+
+def test_prompts_that_no_cache_reads_are_named_with_what_a_cache_would_save() -> None:
+    dear, cached = Price(prompt=3 * DOLLAR), Price(prompt=3 * DOLLAR, cached=DOLLAR)
+    (found,) = of_beginnings([beginning()], {"m": {"dear": dear, "other": cached}}, {"k1": "mine"})
+    assert (found.kind, found.instead, found.owner_id, found.num_requests) == ("repeated_prefix", "other", "k1", 101)
+    assert found.saving == charge_of(Price(prompt=2 * DOLLAR), PREFIX_TOKENS * 100, 0, 0)
+    assert "the key mine" in found.message
+    assert f"about ${dollars(found.saving or 0)} less" in found.message
+    (found,) = of_beginnings([beginning()], {"m": {"dear": dear, "secret": UNKNOWN_PRICE}}, {})
+    assert (found.instead, found.saving) == (None, None)
+    dearer = Price(prompt=9 * DOLLAR, cached=DOLLAR)
+    (found,) = of_beginnings([beginning()], {"m": {"dear": dear, "other": dearer}}, {})
+    assert found.instead is None, "all else would cost more there"
+    assert [*of_beginnings([beginning(cached_tokens=40_000)], {}, {})] == []
+
+
+def test_answers_that_are_allowed_far_more_than_they_need_are_named() -> None:
+    def allowance(most: int) -> Allowance:
+        return Allowance(key_id="k1", model="m", num_requests=60, least_max_tokens=4096, most_completion_tokens=most)
+
+    (found,) = of_allowances([allowance(1024), allowance(1025)], {})
+    assert (found.kind, found.max_tokens, found.max_tokens_instead) == ("max_tokens_too_high", 4096, 2048)
+    assert "no answer had more than 1024" in found.message
 
 
 def test_budgets_that_are_nearly_spent_are_named() -> None:

@@ -219,6 +219,20 @@ async def test_what_comes_again_is_logged_with_what_it_asked_for(config: Config,
         assert entries[2].cost
 
 
+async def test_long_prompts_that_begin_the_same_are_known_again(config: Config, caller_of: Callable[..., Any]) -> None:
+    async with bureau(config, [provider(*WHOLE)]) as desk:
+        call = caller_of(desk.app)
+        call.key = await desk.key(default_max_tokens=40)
+        for text in ("x" * 5000, "x" * 5000 + "y", "y" + "x" * 5000, "x"):
+            await call.chat(model="model", messages=[{"role": "user", "content": text}])
+        await call.complete(model="model", prompt="x" * 5000, max_tokens=7)
+        raw, short, other, second, first = await desk.logged()
+        assert first.prefix == second.prefix is not None
+        assert len({first.prefix, other.prefix, raw.prefix}) == 3
+        assert short.prefix is None
+        assert (first.max_tokens, raw.max_tokens) == (40, 7)
+
+
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_a_key_whose_policy_says_so_is_told_details_of_filters(
     config: Config, caller_of: Callable[..., Any], is_streamed: bool
