@@ -219,7 +219,7 @@ def _show_recommendations(asked: _Asked) -> None:
         for each in advice or ():
             stdout().print(visible(each.message))
         if not advice:
-            stdout().print("Nothing to recommend: no other provider that is asked would have done the same for less.")
+            stdout().print("Nothing to recommend for what was used in this time.")
 
 
 def _prices(config: Config) -> dict[str, dict[str, Price]]:
