@@ -141,6 +141,52 @@ def test_what_docs_point_at_exists() -> None:
             assert (path.parent / target).exists(), f"{name_of(path)} points at {target}"
 
 
+def tests_in(path: Path) -> set[str]:
+    return {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_threat_has_a_test_that_exists() -> None:
+    rows = re.findall(r"^\| (?!threat|---)(.*) \|$", documentation("security.md"), flags=re.MULTILINE)
+    assert len(rows) > 30
+    for row in rows:
+        threat, _, tests = (cell.strip() for cell in row.rsplit(" | ", 2))
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
+        assert named, f"no test for: {threat}"
+        assert tests == ", ".join(f"`{file}::{test}`" for file, test in named), threat
+    for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", documentation("security.md")):
+        assert test in tests_in(REPOSITORY / file), f"docs/security.md names {file}::{test}"
+
+
+def test_keys_are_compared_in_constant_time() -> None:
+    """Secrets and digests are looked up, or compared by hmac.compare_digest, and never by `==`."""
+    secret = re.compile(r"(^|_)(key_text|secret|digest|token|password)$")
+    judges = ("auth", "session", "login", "keyring", "registry", "admin_key", "secret_file")
+    paths = [path for path in MODULES if path.stem.startswith(judges)]
+    assert len(paths) >= len(judges)
+    for path in paths:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Compare) and any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
+                names = [ast.unparse(side).split(".")[-1] for side in (node.left, *node.comparators)]
+                assert not any(secret.search(name) for name in names), f"{name_of(path)}: {ast.unparse(node)}"
+
+
+def test_what_clients_send_is_fetched_nowhere() -> None:
+    """No module that reads requests can open a connection by itself."""
+    for path in sorted((PACKAGE / "api").glob("*.py")):
+        imported = {
+            name.partition(".")[0] if not name.startswith("urllib") else name
+            for node in ast.walk(tree_of(path))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert not imported & {"aiohttp", "http", "requests", "urllib.request", "urllib3", "ftplib"}, name_of(path)
+
+
 def test_make_targets_of_the_documents_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))

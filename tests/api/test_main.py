@@ -67,6 +67,20 @@ def test_it_starts_and_ends_without_a_word(level: str, hodios_home: Path) -> Non
     assert (code, said) == (0, "")
 
 
+def test_requests_that_are_none_are_not_logged(hodios_home: Path) -> None:
+    """Anybody can send those without end."""
+    api = Api(hodios_home)
+    upgrade = b"connection: upgrade, close\r\nupgrade: websocket\r\n"
+    assert api.get("/health/live") == 200
+    for sent in (b"nonsense\r\n\r\n", b"GET /health/live HTTP/1.1\r\nhost: x\r\n" + upgrade + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", api.port), GUARD_S) as connection:
+            connection.sendall(sent)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 ")
+    code, said = api.end(lambda: api.popen.send_signal(signal.SIGTERM))
+    api.orphan()
+    assert (code, said) == (0, "")
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_of_its_accounts_is_left_when_it_was_stopped(how: signal.Signals, hodios_home: Path) -> None:
     api = Api(hodios_home)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -301,11 +300,3 @@ async def test_browsers_are_told_what_an_answer_is_not(app: Any) -> None:
             assert headers["cache-control"] == "no-store"
             assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
             assert "server" not in headers
-
-
-async def test_requests_that_are_none_leave_no_line_in_the_log(app: Any, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    async with serving(app) as port:
-        for sent in (b"nonsense\r\n\r\n", LIVE + b"connection: upgrade, close\r\nupgrade: websocket\r\n\r\n"):
-            assert await answer_to(port, sent)
-    assert caplog.records == []
