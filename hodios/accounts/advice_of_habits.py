@@ -24,6 +24,8 @@ FAR_ABOVE = 4
 """Times the longest answer that was given."""
 _ROOM = 2
 """Times the longest answer are enough."""
+_LEAST_ADVISED = 64
+"""Tokens: fewer would save nothing worth the while."""
 
 
 def of_beginnings(found: Iterable[Beginning], prices: Prices, names: Mapping[str, str]) -> Iterator[Recommendation]:
@@ -56,19 +58,20 @@ def of_allowances(found: Iterable[Allowance], names: Mapping[str, str]) -> Itera
     """As `of_beginnings`."""
     for each in found:
         longest = each.most_completion_tokens
-        if each.least_max_tokens < FAR_ABOVE * longest:
+        enough = max(_LEAST_ADVISED, _ROOM * longest)
+        if each.least_max_tokens < max(FAR_ABOVE * longest, 2 * enough):
             continue
         yield Recommendation(
             kind="max_tokens_too_high",
             message=f"{each.num_requests} requests of the key {names.get(each.key_id) or each.key_id} for {each.model} "
             f"allowed {each.least_max_tokens} tokens or more, and no answer had more than {longest}: with max_tokens "
-            f"{_ROOM * longest} less of budgets and limits is held back for each.",
+            f"{enough} less of budgets and limits is held back for each.",
             model=each.model,
             owner_kind="key",
             owner_id=each.key_id,
             num_requests=each.num_requests,
             max_tokens=each.least_max_tokens,
-            max_tokens_instead=_ROOM * longest,
+            max_tokens_instead=enough,
         )
 
 

@@ -77,7 +77,11 @@ def usage(
         bool, typer.Option("--requests", help="Every request by itself, the newest first, as CSV.")
     ] = False,
     recommendations: Annotated[
-        bool, typer.Option("--recommendations", help="Who would cost less or be faster, and what is nearly spent.")
+        bool,
+        typer.Option(
+            "--recommendations",
+            help="Who would cost less or be faster, what is nearly spent, what requests could do better.",
+        ),
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, with more columns.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of requests one object a line.")] = False,

@@ -114,6 +114,8 @@ def test_answers_that_are_allowed_far_more_than_they_need_are_named() -> None:
     (found,) = of_allowances([allowance(1024), allowance(1025)], {})
     assert (found.kind, found.max_tokens, found.max_tokens_instead) == ("max_tokens_too_high", 4096, 2048)
     assert "no answer had more than 1024" in found.message
+    (short,) = of_allowances([allowance(3)], {})
+    assert short.max_tokens_instead == 64
 
 
 def test_budgets_that_are_nearly_spent_are_named() -> None:
