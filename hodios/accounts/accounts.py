@@ -25,7 +25,7 @@ from hodios.accounts.idempotency import Idempotency
 from hodios.accounts.journal import Journal
 from hodios.accounts.journal_format import Outcome
 from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
-from hodios.accounts.limits import Limiter, Permit, Refusal, Standing, scopes_of
+from hodios.accounts.limits import Limiter, Permit, Refusal, Scope, Standing, scopes_of
 from hodios.accounts.purse import Lender, Purse
 from hodios.accounts.replay import Releaser, replay
 from hodios.accounts.reservations import Reservation, Reservations, Wanted
@@ -40,7 +40,7 @@ GIVE_BACK_S = 10.0
 REPLAY_S = 60.0
 """How often dead neighbours are looked for."""
 DAY_S = 86_400
-MOST_CHARGED = 4096
+MOST_STANDINGS = 4096
 FLUSH_S = 10.0
 """At the end, for what the store does not have yet."""
 LONGEST_USER = 1000
@@ -76,6 +76,15 @@ class Offer(Struct, frozen=True, kw_only=True):
     has_progress: bool = False
     """Whether `progress` is told piece by piece. Only then less than the worst case may be reserved."""
     user: str | None = None
+
+
+class _Standing(Struct, frozen=True):
+    """What follows from the records of a key and its project on one day."""
+
+    admitted: Admitted
+    """Held here, since it is found by its identity."""
+    charging: Charging
+    scopes: tuple[Scope, ...]
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -117,8 +126,7 @@ class Accounts:
         self._keyring = Keyring(secret, store.keys, store.projects, store.version, clock_s)
         self._room = WaitingRoom(limiter.release)
         self._reservations = Reservations(journal, self._purse, self._pass_on)
-        self._charged: dict[tuple[int, int], tuple[Admitted, Charging]] = {}
-        """Holds those by whose identity it is found."""
+        self._standings: dict[tuple[int, int], _Standing] = {}
 
     @property
     def process(self) -> str:
@@ -141,21 +149,22 @@ class Accounts:
         """Let the request pass the limits, which expects so many tokens; keys that queue wait for so long. Whoever gets
         a permit ends it with `leave`; `limits.refused` says what a client is told of a refusal."""
         key = admitted.key
-        scopes = scopes_of(key, admitted.project)
+        scopes = self._standing(admitted, self._clock_s()).scopes
+        if not key.is_queueing:
+            return await self._limiter.take(request_id, scopes, num_tokens)
 
         async def attempt() -> Permit | Refusal:
             return await self._limiter.take(request_id, scopes, num_tokens)
 
         # Who comes now must not overtake those of its key who wait.
-        last = self._room.last_refusal(key.id) if key.is_queueing else None
-        outcome = last or await attempt()
-        if isinstance(outcome, Refusal) and key.is_queueing:
+        outcome = self._room.last_refusal(key.id) or await attempt()
+        if isinstance(outcome, Refusal):
             outcome = await self._room.wait(key.id, key.priority, attempt, outcome, timeout_s)
         return outcome
 
     def leave(self, permit: Permit, num_tokens: int | None = None) -> None:
         """The request is over; so many tokens were really used, None: as expected."""
-        if num_tokens is not None and not permit.is_released:
+        if num_tokens is not None and permit.scopes and not permit.is_released:
             self._limiter.settle(permit, num_tokens)
         self._limiter.release(permit)
         self._room.nudge()
@@ -165,7 +174,7 @@ class Accounts:
         Raises InsufficientQuota, Overloaded."""
         now_s = self._clock_s()
         key = admitted.key
-        charging = self._charging(admitted, now_s)
+        charging = self._standing(admitted, now_s).charging
         opening = Opening(
             request_id=request_id,
             number=number,
@@ -188,15 +197,17 @@ class Accounts:
         )
         return await self._reservations.hold(wanted, now_s)
 
-    def _charging(self, admitted: Admitted, now_s: float) -> Charging:
+    def _standing(self, admitted: Admitted, now_s: float) -> _Standing:
         """It changes with the day, and with the records, which are others then."""
         name = (id(admitted), int(now_s // DAY_S))
-        found = self._charged.get(name)
+        found = self._standings.get(name)
         if found is None:
-            if len(self._charged) >= MOST_CHARGED:
-                self._charged.clear()
-            found = self._charged[name] = (admitted, charging_of(admitted.key, admitted.project, now_s))
-        return found[1]
+            if len(self._standings) >= MOST_STANDINGS:
+                self._standings.clear()
+            key, project = admitted.key, admitted.project
+            found = _Standing(admitted, charging_of(key, project, now_s), scopes_of(key, project))
+            self._standings[name] = found
+        return found
 
     def progress(self, reservation: Reservation, spent: Spent) -> bool:
         """After each piece of an answer. Whether it may go on; if not, a budget is spent and the answer must end."""
@@ -215,9 +226,9 @@ class Accounts:
     def log(self, request: LoggedRequest) -> None:
         """The request is over. Raises Overloaded where that cannot be written down, ValueError where its route is too
         long for that."""
-        request = msgspec.structs.replace(request, user=_bounded(request.user))
-        handle = self._journal.log(packed(request))
-        self._drain.add(request, lambda: self._journal.free(handle))
+        if request.user is not None and len(request.user) > LONGEST_USER:
+            request = msgspec.structs.replace(request, user=_bounded(request.user))
+        self._drain.add(request, self._journal.free, self._journal.log(packed(request)))
 
     def figures(self) -> Figures:
         return Figures(
@@ -266,7 +277,7 @@ class Accounts:
         return is_done
 
     def _pass_on(self, reservation: Reservation, attempt: SettledAttempt) -> None:
-        self._drain.add(attempt, lambda: self._reservations.forget(reservation))
+        self._drain.add(attempt, self._reservations.forget, reservation)
 
     async def _commit(self) -> float:
         await self._journal.commit()

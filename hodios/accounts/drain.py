@@ -11,9 +11,7 @@ import logging
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
-
-from msgspec import Struct
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from hodios.accounts.purse import Purse
 from hodios.store.failures import StoreUnavailable
@@ -24,6 +22,7 @@ PAUSE_S = 0.2
 """Between batches, where there is not a whole one."""
 BASE_RETRY_S = 0.5
 MOST_RETRY_S = 30.0
+Held = TypeVar("Held")
 _log = logging.getLogger(__name__)
 
 
@@ -35,9 +34,10 @@ class Bookkeeper(Protocol):
     ) -> object: ...
 
 
-class _Item(Struct, frozen=True):
+class _Item(NamedTuple):
     record: SettledAttempt | LoggedRequest
-    forget: Callable[[], None]
+    forget: Callable[[Any], None]
+    held: Any
 
 
 class Drain:
@@ -60,9 +60,9 @@ class Drain:
         """What the store does not have yet."""
         return len(self._waiting)
 
-    def add(self, record: SettledAttempt | LoggedRequest, forget: Callable[[], None]) -> None:
-        """`forget` is called once the store has it."""
-        self._waiting.append(_Item(record, forget))
+    def add(self, record: SettledAttempt | LoggedRequest, forget: Callable[[Held], None], held: Held) -> None:
+        """`forget` is called once the store has it, with what is `held` for it until then."""
+        self._waiting.append(_Item(record, forget, held))
         self._came.set()
 
     async def step(self) -> float:
@@ -104,7 +104,7 @@ class Drain:
         self.num_failures = 0
         for item in batch:
             self._waiting.popleft()
-            item.forget()
+            item.forget(item.held)
         return True
 
     def _retry_s(self) -> float:

@@ -35,6 +35,7 @@ NUM_SLOTS = 4096
 """Of a segment, so that it has 4 MiB."""
 MOST_SEGMENTS = 64
 RETRY_AFTER_S = 5
+_FREE = State()
 _log = logging.getLogger(__name__)
 
 
@@ -80,9 +81,11 @@ class Segment:
         slot = self._used.find(bytes(num))
         if slot < 0:
             return None
-        self._used[slot : slot + num] = b"\1" * num
         self.num_used += num
-        if num > 1:
+        if num == 1:
+            self._used[slot] = 1
+        else:
+            self._used[slot : slot + num] = b"\1" * num
             # Slots that are about to hold text are nobody's state from here on.
             self._put(slot, State(num_slots=num))
         begin = (1 + slot) * SLOT_BYTES + TEXT_AT
@@ -96,14 +99,17 @@ class Segment:
 
     def free(self, handle: Handle) -> None:
         num, slot = handle.state.num_slots, handle.slot
-        self._put(slot, State(num_slots=num))
-        if num > 1:
-            for at in range(slot + 1, slot + num):
-                begin = (1 + at) * SLOT_BYTES
-                self._map[begin : begin + TEXT_AT] = bytes(TEXT_AT)
-            self._put(slot, State())
-        self._used[slot : slot + num] = bytes(num)
         self.num_used -= num
+        if num == 1:
+            self._put(slot, _FREE)
+            self._used[slot] = 0
+            return
+        self._put(slot, State(num_slots=num))
+        for at in range(slot + 1, slot + num):
+            begin = (1 + at) * SLOT_BYTES
+            self._map[begin : begin + TEXT_AT] = bytes(TEXT_AT)
+        self._put(slot, _FREE)
+        self._used[slot : slot + num] = bytes(num)
 
     def remove(self) -> None:
         self.close()
@@ -114,8 +120,7 @@ class Segment:
         os.close(self.fd)
 
     def _put(self, slot: int, state: State) -> None:
-        self._sequences[slot] += 1
-        sequence = self._sequences[slot]
+        sequence = self._sequences[slot] = self._sequences[slot] + 1
         begin = (1 + slot) * SLOT_BYTES + sequence % 2 * COPY_BYTES
         self._map[begin : begin + COPY_BYTES] = packed_state(state, sequence, self._salt)
         self.is_dirty = True
@@ -163,14 +168,22 @@ class Journal:
         return self._write(text, State(phase=Phase.LOGGED))
 
     def progress(self, handle: Handle, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
-        state = handle.state
-        state.prompt_tokens = min(prompt_tokens, MOST_TOKENS)
-        state.cached_tokens = min(cached_tokens, MOST_TOKENS)
-        state.completion_tokens = min(completion_tokens, MOST_TOKENS)
+        self.count(handle, prompt_tokens, cached_tokens, completion_tokens)
         handle.segment.update(handle)
 
+    def count(self, handle: Handle, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        """What the entry says once it is written again."""
+        state = handle.state
+        is_small = prompt_tokens <= MOST_TOKENS and completion_tokens <= MOST_TOKENS and cached_tokens <= MOST_TOKENS
+        if not is_small:
+            prompt_tokens, cached_tokens, completion_tokens = (
+                min(num, MOST_TOKENS) for num in (prompt_tokens, cached_tokens, completion_tokens)
+            )
+        state.prompt_tokens, state.cached_tokens = prompt_tokens, cached_tokens
+        state.completion_tokens = completion_tokens
+
     def settle(self, handle: Handle, outcome: Outcome, cost: int | None, is_estimated: bool, at_s: float) -> None:
-        """The attempt has ended, with the tokens that `progress` was told last."""
+        """The attempt has ended, with the tokens that were counted last."""
         state = handle.state
         state.phase, state.outcome, state.cost = Phase.SETTLED, outcome, cost
         state.is_estimated, state.at_s = is_estimated, at_s
@@ -180,8 +193,9 @@ class Journal:
         """The entry is kept elsewhere, or was never of use. Any one may be freed once."""
         segment = handle.segment
         segment.free(handle)
-        empty = [one for one in self._segments if not one.num_used]
-        if segment in empty and len(empty) > 1 and len(self._segments) > 2:
+        if segment.num_used or len(self._segments) <= 2:
+            return
+        if sum(not one.num_used for one in self._segments) > 1:
             self._segments.remove(segment)
             segment.remove()
 

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 MAGIC = b"hodios journal\n\0"
-VERSION = 1
+VERSION = 2
 SLOT_BYTES = 1024
 COPY_BYTES = 64
 TEXT_AT = 2 * COPY_BYTES
@@ -31,6 +31,7 @@ _UNKNOWN_COST = -1
 Outcome = Literal["answered", "refused", "failed", "overloaded", "broke_off", "cancelled"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 """As `types.Attempt.outcome`; files have their places in here."""
+_PLACES = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 
 
 class Phase(IntEnum):
@@ -89,7 +90,7 @@ def packed_state(state: State, sequence: int, salt: int) -> bytes:
     body = _STATE.pack(
         sequence,
         state.phase,
-        OUTCOMES.index(state.outcome),
+        _PLACES[state.outcome],
         state.is_estimated,
         0,
         state.num_slots,

@@ -46,6 +46,9 @@ class RateState(Struct, frozen=True):
     tokens: Window | None = None
 
 
+NO_LIMITS = RateState()
+
+
 class Refusal(Struct, frozen=True):
     scope: str
     measure: Measure
@@ -227,12 +230,15 @@ class LocalLimiter:
         self._clock_ns = clock_ns
 
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal:
+        if not scopes:
+            return Permit(permit_id, (), num_tokens, NO_LIMITS)
         if self.num_sharing > 1:
             scopes = tuple(Scope(scope.name, shared_out(scope.limits, self.num_sharing)) for scope in scopes)
         return self.table.take(permit_id, scopes, num_tokens, self._clock_ns())
 
     def settle(self, permit: Permit, num_tokens: int) -> None:
-        self.table.settle(permit, num_tokens, self._clock_ns())
+        if permit.scopes:
+            self.table.settle(permit, num_tokens, self._clock_ns())
 
     def release(self, permit: Permit) -> None:
         self.table.release(permit)

@@ -51,11 +51,24 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class Reservation:
     """Of one attempt. `cost` means something once it is settled."""
 
-    __slots__ = ("cost", "growing", "handle", "largest_piece", "phase", "reserved", "spent", "wanted", "worst")
+    __slots__ = (
+        "budgets",
+        "cost",
+        "growing",
+        "handle",
+        "largest_piece",
+        "phase",
+        "reserved",
+        "spent",
+        "wanted",
+        "worst",
+    )
 
     def __init__(self, wanted: Wanted, worst: int, reserved: int) -> None:
         self.wanted = wanted
         self.worst = worst
+        self.budgets = wanted.budgets if worst else ()
+        """None where it can cost nothing."""
         self.reserved = reserved
         self.phase: Literal["held", "settled", "released"] = "held"
         self.spent = Spent(prompt_tokens=wanted.prompt_tokens, cached_tokens=0, completion_tokens=0)
@@ -65,11 +78,6 @@ class Reservation:
         self.handle: Handle | None = None
         """None before it is in the journal, and when it is not there any more."""
         self.growing: asyncio.Task[None] | None = None
-
-    @property
-    def budgets(self) -> tuple[Budget, ...]:
-        """None where it can cost nothing."""
-        return self.wanted.budgets if self.worst else ()
 
 
 class Reservations:
@@ -101,9 +109,10 @@ class Reservations:
         self._purse.begin(budgets, worst, now_s)
         try:
             reservation.largest_piece = self._lengths[opening.model].largest_piece
-            amount = self._amount(reservation)
-            await self._take(reservation, amount)
-            reservation.reserved = amount
+            if budgets:
+                amount = self._amount(reservation)
+                await self._take(reservation, amount)
+                reservation.reserved = amount
             reservation.handle = self._journal.hold(packed(opening), wanted.prompt_tokens, now_s)
         except BaseException:
             self._purse.put_back(budgets, reservation.reserved)
@@ -137,9 +146,10 @@ class Reservations:
         if reservation.phase == "released":
             raise ValueError("a reservation that was released cannot be settled")
         opening = reservation.wanted.opening
-        self._write_down(reservation, spent)
-        cost = cost_of(opening.price, spent)
         assert reservation.handle is not None
+        reservation.spent = spent
+        self._journal.count(reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
+        cost = cost_of(opening.price, spent)
         self._journal.settle(reservation.handle, outcome, cost, is_estimated, now_s)
         self._end(reservation, "settled")
         reservation.cost = cost

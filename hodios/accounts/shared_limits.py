@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from hodios.accounts.gcra import MINUTE_NS
 from hodios.accounts.limits import (
+    NO_LIMITS,
     SLOT_RETRY_NS,
     LocalLimiter,
     Measure,
@@ -191,7 +192,7 @@ class SharedLimiter:
 
     async def take(self, permit_id: str, scopes: tuple[Scope, ...], num_tokens: int) -> Permit | Refusal:
         if not scopes:
-            return Permit(permit_id, (), num_tokens, RateState())
+            return Permit(permit_id, (), num_tokens, NO_LIMITS)
         async with self._turns:
             answer = await self._asked(permit_id, scopes, num_tokens)
         if answer is None:

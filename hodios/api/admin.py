@@ -34,7 +34,7 @@ class Admin:
     async def sync(self, exchange: Exchange) -> None:
         require_admin(exchange)
         names = _names(await exchange.body(self._max_body_bytes))
-        async with exchange.client():
+        with exchange.client():
             outcomes = await self._synchronizer.sync(names)
         await exchange.answer_json(SyncOutcomes(outcomes))
 

@@ -244,7 +244,7 @@ class ClientWatch:
         self._watcher: asyncio.Task[None] | None = None
         self._is_gone = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
@@ -263,7 +263,7 @@ class ClientWatch:
             self._is_gone = True
             self._task.cancel()
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._watcher is not None:

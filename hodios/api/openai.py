@@ -13,7 +13,7 @@ from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.parameters import CHAT, COMPLETIONS
 from hodios.api.permits import permitted, with_policy
-from hodios.api.replay import Replays
+from hodios.api.replay import Replays, is_named
 from hodios.api.sse import Chunks, relay
 from hodios.api.wire import Call, Reader, forbid
 from hodios.config import Config
@@ -61,6 +61,9 @@ class Generation:
         call = reader.read(body, request_id=answer_id, caller=exchange.caller)
         exchange.request, exchange.is_streamed = call.request, call.is_streamed
         exchange.report_ignored([warning.param for warning in call.warnings])
+        if not is_named(exchange):
+            await self._ask(exchange, call)
+            return
         async with self._replays.once(exchange, reader.operation, body) as kept:
             if kept is None:
                 await self._ask(exchange, call)
@@ -73,8 +76,12 @@ class Generation:
             return
         call = with_policy(call, exchange.admitted.key)
         exchange.request = call.request
-        async with permitted(self._accounts, exchange.admitted, exchange, call.request) as tab:
+        permit = await permitted(self._accounts, exchange.admitted, exchange, call.request)
+        tab = Tab(self._accounts, exchange.admitted)
+        try:
             await self._answer(exchange, call, tab)
+        finally:
+            self._accounts.leave(permit, tab.num_tokens)
 
     async def _answer(self, exchange: Exchange, call: Call, tab: Tab | None = None) -> None:
         exchange.asked_s = exchange.elapsed_s()
@@ -85,11 +92,12 @@ class Generation:
         if call.is_strict:
             generated = _strictly(generated, is_streamed=call.is_streamed)
         try:
-            async with exchange.client(), aclosing(generated) as events:
-                if call.is_streamed:
-                    await relay(exchange, events, _chunks(exchange, call, tally, created), self._silence_s)
-                    return
-                answer = await whole_answer(events, call, tally, created)
+            with exchange.client():
+                async with aclosing(generated) as events:
+                    if call.is_streamed:
+                        await relay(exchange, events, _chunks(exchange, call, tally, created), self._silence_s)
+                        return
+                    answer = await whole_answer(events, call, tally, created)
         finally:
             tally.leave()
             self._generations.complete(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncGenerator
-
 from msgspec import structs
 
 from hodios.accounts.accounts import Accounts
 from hodios.accounts.keyring import Admitted
-from hodios.accounts.limits import Refusal, refused
+from hodios.accounts.limits import NO_LIMITS, Permit, Refusal, refused
 from hodios.accounts.rate_headers import rate_headers
-from hodios.accounts.tab import Tab
 from hodios.api.exchange import Exchange
 from hodios.api.wire import Call
 from hodios.router.demand import demand_of
@@ -33,23 +29,17 @@ def with_policy(call: Call, key: KeyRecord) -> Call:
     return call
 
 
-@contextlib.asynccontextmanager
-async def permitted(
-    accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request
-) -> AsyncGenerator[Tab, None]:
-    """Within the block the request counts as on its way. Raises RateLimited, and Overloaded as `Accounts` does."""
+async def permitted(accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request) -> Permit:
+    """The request counts as on its way until `Accounts.leave`. Raises RateLimited, and Overloaded as `Accounts`."""
     num_tokens = _expected_tokens(request) if _limits_tokens(admitted) else 0
     permit = await accounts.permit(admitted, request.id, num_tokens, WAIT_S)
-    exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
+    if permit.state is not NO_LIMITS:
+        exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
     if isinstance(permit, Refusal):
         retry_ms = max(1, -(-permit.retry_ns // 10**6))
         exchange.out_headers.append((b"retry-after-ms", b"%d" % retry_ms))
         raise refused(permit)
-    tab = Tab(accounts, admitted)
-    try:
-        yield tab
-    finally:
-        accounts.leave(permit, tab.num_tokens)
+    return permit
 
 
 def _limits_tokens(admitted: Admitted) -> bool:

@@ -13,6 +13,11 @@ HEADER = b"idempotency-key"
 _OK = 200
 
 
+def is_named(exchange: Exchange) -> bool:
+    """Whether the client has given the request a name by which it may come again."""
+    return HEADER in exchange.in_headers
+
+
 class Replays:
     """Of one app. `monotonic` gives seconds from anywhere, and never goes back."""
 
@@ -22,12 +27,9 @@ class Replays:
 
     @contextlib.asynccontextmanager
     async def once(self, exchange: Exchange, operation: str, body: bytes) -> AsyncGenerator[KeptAnswer | None, None]:
-        """The answer that the request had before, else None; then the answer that is given within the block is kept,
-        if it is whole and good. Raises IdempotencyConflict, IdempotencyMismatch, InvalidRequest."""
-        name = exchange.in_headers.get(HEADER)
-        if name is None:
-            yield None
-            return
+        """The answer that a request with a name had before, else None; then the answer that is given within the block
+        is kept, if it is whole and good. Raises IdempotencyConflict, IdempotencyMismatch, InvalidRequest."""
+        name = exchange.in_headers[HEADER]
         digest = hashlib.sha256(operation.encode() + b"\0" + body).digest()
         claim = self._idempotency.begin(exchange.caller, name.decode("latin-1"), digest, self._clock_s())
         if isinstance(claim, KeptAnswer):

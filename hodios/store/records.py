@@ -171,8 +171,8 @@ class StoredContent(Struct, frozen=True, kw_only=True):
     at_s: float
 
 
-class LoggedRequest(Struct, frozen=True, kw_only=True):
-    """One request as it ended, without its content."""
+class LoggedRequest(Struct, frozen=True, kw_only=True, array_like=True):
+    """One request as it ended, without its content. Its fields keep their order, in which journals have them."""
 
     request_id: str
     answer_id: str | None

@@ -79,7 +79,7 @@ class Process:
 
     def _settled(self, reservation: Reservation, attempt: SettledAttempt) -> None:
         self.told.append(attempt)
-        self.drain.add(attempt, lambda: self.reservations.forget(reservation))
+        self.drain.add(attempt, self.reservations.forget, reservation)
 
     def die(self) -> None:
         """As far as others can see: its lock is gone, and its files are as it has left them."""

@@ -100,7 +100,7 @@ async def test_the_background_passes_on_what_comes(tmp_path: Path) -> None:
     task = asyncio.create_task(repeat(process.drain.step))
     await settle(process, 5)
     has_come = asyncio.Event()
-    process.drain.add(logged("the last one"), has_come.set)
+    process.drain.add(logged("the last one"), asyncio.Event.set, has_come)
     await has_come.wait()
     assert len(book.attempts) == 5
     task.cancel()
