@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
-from hodios.errors import HodiosError, ProviderError, TimedOut
+from hodios.errors import HodiosError, TimedOut
+from hodios.providers.http_client import ConnectTimeout, HttpClient, Unreachable
+from hodios.providers.http_connection import Disconnected, Response
 from hodios.providers.refusals import Judge
 from hodios.providers.server_events import MOST_BYTES, EventReader
 from hodios.remotes import Remote
@@ -23,37 +24,32 @@ from hodios.remotes import Remote
 _MOST_REFUSAL_BYTES = 64 * 1024
 _DONE = b"[DONE]"
 _encode = msgspec.json.Encoder().encode
+_FAILURES = (ConnectTimeout, Disconnected, Unreachable)
 
 Document = Mapping[str, Any]
-Result = TypeVar("Result")
 
 
 class Upstream:
-    """One session for all requests, so that connections are kept. aiohttp sets TCP_NODELAY on them all."""
+    """One client for all requests, so that connections are kept."""
 
     def __init__(self, remote: Remote, key: str | None, *, clock: Callable[[], datetime] | None = None) -> None:
         self.judge = Judge(remote.name, key)
         self._remote = remote
-        self._url = remote.base_url.rstrip("/")
+        self._path = urlsplit(remote.base_url).path.rstrip("/")
         self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
         self._clock = clock or (lambda: datetime.now(UTC))
-        self._session: aiohttp.ClientSession | None = None
+        self._client: HttpClient | None = None
 
     async def start(self) -> None:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=_Connector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._remote.connect_timeout_s),
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+        if self._client is None:
+            self._client = HttpClient(self._remote.base_url, self._headers, self._remote.connect_timeout_s)
 
     async def aclose(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     async def documents(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Document | None, None]:
         """The JSON objects of the answer to a POST of `body` to `route`, in order; None where the server said that
@@ -86,93 +82,77 @@ class Upstream:
 
     async def status_of(self, route: str, within_s: float) -> int | None:
         """Of a GET, of whose answer nothing else is read; None where nobody answers in time."""
-        got = await self._got(f"{self._url}{route}", within_s, 0)
+        got = await self._got(f"{self._path}{route}", within_s, 0)
         return None if got is None else got[0]
 
     async def text_at_root(self, route: str, within_s: float, most_bytes: int) -> bytes | None:
         """The text of a 200 to a GET of what lies beside the version; None where it does not come whole in time, or
         is longer."""
-        got = await self._got(self._url.removesuffix("/v1") + route, within_s, most_bytes + 1)
+        got = await self._got(self._path.removesuffix("/v1") + route, within_s, most_bytes + 1)
         return got[1] if got is not None and got[0] == 200 and len(got[1]) <= most_bytes else None
 
-    async def _got(self, url: str, within_s: float, most_bytes: int) -> tuple[int, bytes] | None:
+    async def _got(self, path: str, within_s: float, most_bytes: int) -> tuple[int, bytes] | None:
         """Status and as much of the body; None where nobody answers in time."""
-        if self._session is None:
+        if self._client is None:
             return None
+        deadline_s = asyncio.get_running_loop().time() + within_s
         body = bytearray()
         try:
-            async with (
-                asyncio.timeout(within_s),
-                self._session.get(url, headers={"Accept": "*/*"}, allow_redirects=False) as response,
-            ):
-                while len(body) < most_bytes and (chunk := await response.content.readany()):
-                    body += chunk
-                return response.status, bytes(body[:most_bytes])
-        except (aiohttp.ClientError, OSError):
-            return None
-
-    async def _post(self, route: str, body: Mapping[str, Any], patience: _Patience) -> aiohttp.ClientResponse:
-        if self._session is None:
-            raise self.judge.broken("is not connected")
-        return await self._guarded(self._answered(self._session, f"{self._url}{route}", _encode(body)), patience)
-
-    async def _answered(self, session: aiohttp.ClientSession, url: str, data: bytes) -> aiohttp.ClientResponse:
-        """A server may close a connection that it said it would keep (llama-server does after every stream), just when
-        the next request is on its way: nobody has read that one, so it is sent once more."""
-        while True:
-            way = _Way()
-            _way.set(way)
+            response = await self._client.get(path, {"Accept": "*/*"}, deadline_s)
             try:
-                return await session.post(url, data=data, allow_redirects=False)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if way.is_new:
-                    raise
+                while len(body) < most_bytes and (chunk := await response.read(deadline_s)):
+                    body += chunk
+            finally:
+                response.close()
+        except (*_FAILURES, TimeoutError):
+            return None
+        return response.status, bytes(body[:most_bytes])
 
-    async def _all(self, response: aiohttp.ClientResponse, patience: _Patience, most_bytes: int) -> bytes:
+    async def _post(self, route: str, body: Mapping[str, Any], patience: _Patience) -> Response:
+        if self._client is None:
+            raise self.judge.broken("is not connected")
+        try:
+            return await self._client.post(self._path + route, _encode(body), patience.deadline_s())
+        except (*_FAILURES, TimeoutError) as error:
+            raise self._failure(error, patience) from None
+
+    async def _all(self, response: Response, patience: _Patience, most_bytes: int) -> bytes:
         """The whole body, or as much of it as anybody wants to know."""
         body = await self._chunk(response, patience)
-        while len(body) < most_bytes and (chunk := await self._chunk(response, patience)):
+        while len(body) < most_bytes and not response.is_read and (chunk := await self._chunk(response, patience)):
             body += chunk
         return body[:most_bytes]
 
-    async def _chunk(self, response: aiohttp.ClientResponse, patience: _Patience) -> bytes:
+    async def _chunk(self, response: Response, patience: _Patience) -> bytes:
         """What has come of the body, at least a byte; b"" at its end."""
-        content = response.content
-        chunk = b"" if content.exception() else content.read_nowait()
-        if not chunk and not content.at_eof():
-            chunk = await self._guarded(content.readany(), patience)
+        try:
+            chunk = await response.read(patience.deadline_s())
+        except (*_FAILURES, TimeoutError) as error:
+            raise self._failure(error, patience) from None
         patience.has_heard = True
         return chunk
-
-    async def _guarded(self, work: Awaitable[Result], patience: _Patience) -> Result:
-        """Waits no longer than is right. What aiohttp raises is never a cause: its errors hold headers and the key."""
-        try:
-            async with asyncio.timeout(patience.left_s):
-                return await work
-        except aiohttp.ConnectionTimeoutError:
-            raise self._timed_out("could not be reached", self._remote.connect_timeout_s) from None
-        except TimeoutError:
-            what = "was silent in the middle of its answer" if patience.has_heard else "did not begin to answer"
-            raise self._timed_out(what, patience.most_s) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._failure(error, patience) from None
 
     def _timed_out(self, what: str, seconds: float) -> TimedOut:
         name = self._remote.name
         return TimedOut(f"{name} {what} within {seconds:g} s", metadata={"provider": name})
 
-    def _failure(self, error: Exception, patience: _Patience) -> ProviderError:
+    def _failure(self, error: Exception, patience: _Patience) -> HodiosError:
+        if isinstance(error, ConnectTimeout):
+            return self._timed_out("could not be reached", self._remote.connect_timeout_s)
+        if isinstance(error, TimeoutError):
+            what = "was silent in the middle of its answer" if patience.has_heard else "did not begin to answer"
+            return self._timed_out(what, patience.most_s)
+        if isinstance(error, Unreachable):
+            # Errors of certificates have no error of the system.
+            return self.judge.broken(f"cannot be reached: {error.error.strerror or type(error.error).__name__}")
         if patience.has_heard:
             return self.judge.broken("broke off its answer")
-        if isinstance(error, aiohttp.ClientConnectorError):
-            # Errors of certificates have no error of the system.
-            system = getattr(error, "os_error", None)
-            return self.judge.broken(f"cannot be reached: {getattr(system, 'strerror', None) or type(error).__name__}")
         return self.judge.broken("closed the connection without an answer")
 
-    def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> HodiosError:
-        retry_after = response.headers.get("Retry-After")
-        return self.judge.refusal(response.status, body, retry_after=retry_after, now=self._clock())
+    def _refusal(self, response: Response, body: bytes) -> HodiosError:
+        retry_after = response.headers.get(b"retry-after")
+        told = None if retry_after is None else retry_after.decode("latin-1")
+        return self.judge.refusal(response.status, body, retry_after=told, now=self._clock())
 
     def _read(self, data: bytes) -> Document:
         """One JSON object. Raises what the server says where it is an error."""
@@ -187,47 +167,28 @@ class Upstream:
         return document
 
 
-class _Way:
-    """How one request went out."""
-
-    is_new = False
-    """Whether a connection was made for it; else it took one that had carried others before."""
-
-
-_way: ContextVar[_Way] = ContextVar("_way")
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes for whom connections are made. aiohttp tells that by traces too, which cost every request 15 µs."""
-
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        way = _way.get(None)
-        if way is not None:
-            way.is_new = True
-        return await super()._create_connection(*args, **kwargs)
-
-
 class _Patience:
     """How long the next bytes of one answer may take."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
-        self._deadline_s = asyncio.get_running_loop().time() + remote.first_byte_timeout_s
+        self._now_s = asyncio.get_running_loop().time
+        self._first_s = self._now_s() + remote.first_byte_timeout_s
         self.has_heard = False
 
     @property
     def most_s(self) -> float:
         return self._remote.silence_timeout_s if self.has_heard else self._remote.first_byte_timeout_s
 
-    @property
-    def left_s(self) -> float:
-        return self.most_s if self.has_heard else self._deadline_s - asyncio.get_running_loop().time()
+    def deadline_s(self) -> float:
+        """A time of the event loop."""
+        return self._now_s() + self._remote.silence_timeout_s if self.has_heard else self._first_s
 
 
-def _is_stream(response: aiohttp.ClientResponse, body: Mapping[str, Any]) -> bool:
+def _is_stream(response: Response, body: Mapping[str, Any]) -> bool:
     """Some servers stream without saying so, and some do not stream though they were asked to."""
-    kind = response.content_type
-    return kind == "text/event-stream" or (bool(body.get("stream")) and not kind.endswith("json"))
+    kind = response.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return kind == b"text/event-stream" or (bool(body.get("stream")) and not kind.endswith(b"json"))
 
 
 def _decode(data: bytes) -> Any:
