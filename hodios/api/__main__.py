@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,6 +32,7 @@ from hodios.providers.base import Provider
 from hodios.providers.catalog import manual_price
 from hodios.providers.catalog_providers import Roster
 from hodios.providers.catalog_store import CatalogStore
+from hodios.providers.control_client import Control
 from hodios.providers.echo import EchoProvider
 from hodios.providers.launch import NOT_YET, REFUSED
 from hodios.providers.launched import Siblings, launched
@@ -48,28 +51,23 @@ async def run(
     sock: socket.socket,
     parent_fd: int | None,
     processes: Processes,
+    control_path: Path | None = None,
 ) -> None:
     """Construct everything and answer until told to stop. Without a model the echo answers, for trying out clients."""
     if parent_fd is not None:
         asyncio.get_running_loop().add_reader(parent_fd, _end, parent_fd)
-    loaded = [await _load(model, settings) for model in models]
+    local = LocalProvider([await _load(model, settings) for model in models])
+    control = Control(control_path, local, lambda model: _load(model, settings), models) if control_path else None
     keys = config.remote_keys(settings)
     store = CatalogStore(settings)
     siblings = Siblings(settings.remote)
-    providers: list[Provider] = [LocalProvider(loaded)] if loaded else []
+    providers: list[Provider] = [local] if models or control else []
     providers += launched(settings.launch, store.current, siblings, config.key_in)
     providers += [RemoteProvider(siblings.marked(remote), keys.get(remote.name)) for remote in settings.remote]
     roster = Roster(providers, store)
     if not roster:
         roster = Roster([EchoProvider()], store)
-    synchronizer = Synchronizer(
-        store,
-        PriceHistory(settings.home),
-        ListingShelf(settings.home),
-        interval_s=settings.sync_interval_s,
-        applied=roster.sync,
-        more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
-    )
+    synchronizer = _synchronizer(settings, store, roster, providers)
     url = settings.store_url or default_url(settings.home)
     accounts = opened(
         settings.home,
@@ -79,8 +77,17 @@ async def run(
         keys_secret=settings.keys_secret,
         num_processes=processes.num,
     )
-    async with accounts as office, roster.watching(), synchronizer.running():
-        app = create_app(settings, roster, store=store, synchronizer=synchronizer, office=office, processes=processes)
+    hearing = control.running() if control else contextlib.nullcontext()
+    async with accounts as office, roster.watching(), synchronizer.running(), hearing:
+        app = create_app(
+            settings,
+            roster,
+            store=store,
+            synchronizer=synchronizer,
+            office=office,
+            processes=processes,
+            control=control,
+        )
         _spare_collector()
         bounds = Bounds(settings.max_connections, settings.client_timeout_s, settings.keep_alive_s)
         await serve(app, sock, bounds=bounds)
@@ -93,6 +100,19 @@ def _keep(settings: config.Config) -> KeepDays:
         attempts=settings.keep_attempts_days,
         sums=settings.keep_sums_days,
         accounts=settings.keep_accounts_days,
+    )
+
+
+def _synchronizer(
+    settings: config.Config, store: CatalogStore, roster: Roster, providers: Sequence[Provider]
+) -> Synchronizer:
+    return Synchronizer(
+        store,
+        PriceHistory(settings.home),
+        ListingShelf(settings.home),
+        interval_s=settings.sync_interval_s,
+        applied=roster.sync,
+        more_quotes=lambda: [quote for each in providers for quote in quotes_of_cards(each.name, each.models())],
     )
 
 
@@ -126,6 +146,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--parent-fd", type=int)
     parser.add_argument("--number", type=int, default=1)
     parser.add_argument("--socket", type=Path, action="append", default=[])
+    parser.add_argument("--control", type=Path)
     parser.add_argument("models", nargs="*")
     parsed = parser.parse_args(arguments)
     settings = config.load()
@@ -137,7 +158,8 @@ def main(arguments: list[str]) -> int:
     models = [msgspec.json.decode(model, type=Prepared) for model in parsed.models]
     try:
         processes = Processes(parsed.number, parsed.socket)
-        uvloop.run(run(settings, models, socket.socket(fileno=parsed.fd), parsed.parent_fd, processes))
+        sock = socket.socket(fileno=parsed.fd)
+        uvloop.run(run(settings, models, sock, parsed.parent_fd, processes, parsed.control))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return NOT_YET if isinstance(error, NotYetReady) else REFUSED

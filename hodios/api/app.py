@@ -32,6 +32,7 @@ from hodios.api.cors import Cors
 from hodios.api.exchange import CLIENT_GONE, ClientGone, Exchange
 from hodios.api.generation import Generations
 from hodios.api.health import Health
+from hodios.api.local_models import LocalModels
 from hodios.api.metrics import Metrics
 from hodios.api.model_history import ModelHistory
 from hodios.api.openai import Generation
@@ -40,7 +41,7 @@ from hodios.api.processes import Processes
 from hodios.api.recommendations import Recommendations
 from hodios.api.request_log import RequestLog
 from hodios.api.router_metrics import RouterCollector
-from hodios.api.routes import ROUTES, RouteInfo, RouteName
+from hodios.api.routes import ROUTES, RouteName
 from hodios.api.session_keeper import SessionKeeper
 from hodios.api.statistics import Figures
 from hodios.api.status import StatusPage
@@ -52,6 +53,7 @@ from hodios.errors import AuthenticationError, HodiosError, MethodNotAllowed, No
 from hodios.gateway import Gateway
 from hodios.providers.base import Provider
 from hodios.providers.catalog_store import CatalogStore
+from hodios.providers.control_client import Control
 from hodios.providers.listing_shelf import ListingShelf
 from hodios.providers.prices import PriceHistory
 from hodios.providers.sync import Synchronizer
@@ -310,16 +312,12 @@ def _doorkeeper(config: Config, parts: _Parts) -> Doorkeeper:
 
 
 def _routes(handlers: dict[RouteName, Handler]) -> list[Route]:
-    """In the order of ROUTES, so that the busiest is found first. Ids of models and names of files have slashes."""
+    """In the order of ROUTES, so that the busiest is found first."""
     return [
-        Route(_pattern(info, path), Endpoint(info.name, handlers[info.name]), methods=[info.method])
+        Route(info.pattern(path), Endpoint(info.name, handlers[info.name]), methods=[info.method])
         for info in ROUTES
         for path in info.paths()
     ]
-
-
-def _pattern(info: RouteInfo, path: str) -> str:
-    return path if info.access == "admin" else path.replace("}", ":path}")
 
 
 def _straight(routes: Sequence[Route]) -> dict[str, Endpoint]:
@@ -356,6 +354,7 @@ def create_app(
     statistics: Statistics | None = None,
     office: Office | None = None,
     processes: Processes | None = None,
+    control: Control | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -364,15 +363,15 @@ def create_app(
 
     Without a `store` the catalog knows no more than the providers say; without a `synchronizer` they are asked what
     they list only when somebody says so; without an `office` the admin key is the only key; without `processes` there
-    is no other one. `statistics` tells how they
-    have done, instead of what traffic shows. `clock` gives Unix seconds, `monotonic` seconds from anywhere, `new_id` 32
-    hex digits that nobody has seen before.
+    is no other one; without a `control` local models stay what they are. `statistics` tells how they have done, instead
+    of what traffic shows. `clock` gives Unix seconds, `monotonic` any seconds, `new_id` 32 hex digits, never the same.
     """
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
     processes = processes or Processes()
     parts = _parts(config, providers, store, synchronizer, statistics, office, processes, clock)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
+    handlers |= LocalModels(config, control, monotonic=monotonic).handlers()
     routes = _routes(handlers)
     app = Starlette(
         routes=routes,

@@ -14,6 +14,7 @@ from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
 from hodios.api.checks import Kind
 from hodios.api.facts import fact_schemas
+from hodios.api.local_models import local_model_schemas
 from hodios.api.model_history import HISTORY_FILTERS, model_history_schemas
 from hodios.api.model_history import PRICE_FILTERS as MODEL_PRICE_FILTERS
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
@@ -32,6 +33,13 @@ GENERATES = (CHAT, COMPLETIONS)
 ADMINISTERS = frozenset(info.name for info in ROUTES if info.path.startswith("/admin/"))
 ACCOUNTS = frozenset(info.name for info in ROUTES if info.path.startswith(("/admin/v1/keys", "/admin/v1/projects")))
 USES = ("key", "credits", "queries", "activity", "recommendations")
+LOCAL: dict[str, tuple[int, ...]] = {
+    "load_model": (404, 409, 501, 503),
+    "unload_model": (404, 501, 503),
+    "list_pulls": (501, 503),
+    "start_pull": (409, 501, 503),
+    "cancel_pull": (404, 501, 503),
+}
 SESSIONS: dict[str, tuple[int, ...]] = {"open_session": (401, 403, 429, 503), "end_session": (403, 503)}
 ERRORS: dict[str, tuple[int, ...]] = {
     "all": (401, 403, 500),
@@ -72,7 +80,7 @@ def openapi_document(max_choices: int) -> Schema:
 def _admin_schemas() -> dict[str, Schema]:
     tables = (
         *(admin_schemas, request_schemas, account_schemas, usage_schemas, recommendation_schemas),
-        *(session_schemas, model_history_schemas, fact_schemas),
+        *(session_schemas, model_history_schemas, fact_schemas, local_model_schemas),
     )
     return {name: schema for table in tables for name, schema in table().items()}
 
@@ -128,6 +136,7 @@ _BODIES = {
     "tokenize": "TokenizeRequest",
     "detokenize": "DetokenizeRequest",
     "sync": "SyncRequest",
+    "start_pull": "PullRequest",
     "open_session": "SessionRequest",
     "create_key": "KeyRequest",
     "change_key": "KeyChange",
@@ -138,7 +147,7 @@ _BODIES = {
 _BODILESS = frozenset({"sync", *ACCOUNTS})
 """Whose bodies may be missing."""
 _MODELS = ("model", "endpoints", "model_prices", "model_history")
-_CREATES = ("create_key", "create_project")
+_CREATES = ("create_key", "create_project", "start_pull")
 _SUCCESSES = {
     "chat/completions": "ChatCompletion",
     "completions": "Completion",
@@ -161,6 +170,12 @@ _SUCCESSES = {
     "sync": "SyncOutcomes",
     "standings": "SyncStandings",
     "prices": "PriceHistory",
+    "local_models": "LocalModelList",
+    "load_model": "LocalModelDetails",
+    "unload_model": "LocalModelDetails",
+    "list_pulls": "PullList",
+    "start_pull": "PullStanding",
+    "cancel_pull": "PullList",
     "open_session": "SessionDetails",
     "show_session": "SessionState",
     "end_session": "NoSession",
@@ -200,11 +215,15 @@ def _responses(info: RouteInfo) -> Schema:
         if info.name in GENERATES:
             content["text/event-stream"] = {"schema": {"type": "string"}}
         responses["201" if info.name in _CREATES else "200"] = {"description": "the answer", "content": content}
+    if info.name == "load_model":
+        responses["202"] = {"description": "it is loading", "content": _json(_ref(_SUCCESSES[info.name]))}
     if info.name in ("ready", "health"):
         responses["503"] = {"description": "no model is ready", "content": _json(_ref(_SUCCESSES[info.name]))}
     statuses = [500] if info.access == "public" else list(ERRORS["all"])
     if info.name in SESSIONS:
         statuses += SESSIONS[info.name]
+    if info.name in LOCAL:
+        statuses += LOCAL[info.name]
     if info.name in ACCOUNTS:
         statuses += _account_errors(info)
     if info.name in (*_BODIES, *_QUERIES, "generation", "reload"):

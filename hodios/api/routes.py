@@ -48,6 +48,12 @@ RouteName = Literal[
     "show_project",
     "change_project",
     "delete_project",
+    "local_models",
+    "load_model",
+    "unload_model",
+    "list_pulls",
+    "start_pull",
+    "cancel_pull",
     "open_session",
     "show_session",
     "end_session",
@@ -68,6 +74,10 @@ class RouteInfo(NamedTuple):
 
     def paths(self) -> list[str]:
         return [prefix + self.path for prefix in PREFIXES] if self.is_prefixed else [self.path]
+
+    def pattern(self, path: str) -> str:
+        """One of its paths for the router: ids of models and names of files may have slashes, other ids have none."""
+        return path.replace("{model}", "{model:path}") if self.access == "admin" else path.replace("}", ":path}")
 
 
 ROUTES: tuple[RouteInfo, ...] = (
@@ -118,6 +128,12 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("show_project", "GET", "/admin/v1/projects/{id}", "One project, and what it spent.", access="admin"),
     RouteInfo("change_project", "PATCH", "/admin/v1/projects/{id}", "Change what is named of it.", access="admin"),
     RouteInfo("delete_project", "DELETE", "/admin/v1/projects/{id}", "Delete one without keys.", access="admin"),
+    RouteInfo("local_models", "GET", "/admin/v1/local/models", "The models of this machine.", access="admin"),
+    RouteInfo("load_model", "POST", "/admin/v1/local/models/{model}/load", "Serve an installed model.", access="admin"),
+    RouteInfo("unload_model", "POST", "/admin/v1/local/models/{model}/unload", "Serve it no more.", access="admin"),
+    RouteInfo("list_pulls", "GET", "/admin/v1/local/pulls", "Downloads of models, newest first.", access="admin"),
+    RouteInfo("start_pull", "POST", "/admin/v1/local/pulls", "Download a model.", access="admin"),
+    RouteInfo("cancel_pull", "DELETE", "/admin/v1/local/pulls/{id}", "Cancel or forget a download.", access="admin"),
     RouteInfo("open_session", "POST", "/ui/session", "Log in to the web page.", access="public"),
     RouteInfo("show_session", "GET", "/ui/session", "Who has logged in.", access="public"),
     RouteInfo("end_session", "DELETE", "/ui/session", "Log out.", access="public"),

@@ -16,6 +16,9 @@ from msgspec import structs
 from hodios import admin_key, launches
 from hodios.cli.announcement import lines, state_of_all
 from hodios.cli.console import download_progress, program, server_url, stderr, stdout
+from hodios.cli.control import ControlServer
+from hodios.cli.local_models import LocalModels
+from hodios.cli.pulls import Pulls
 from hodios.cli.ui import login_link
 from hodios.config import Config, environment, foreign_environment, load, remote_keys, with_overrides
 from hodios.errors import ConfigError, SetupError
@@ -28,6 +31,7 @@ from hodios.providers.starter import fetch_starter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from hodios.launches import Launch
     from hodios.providers.catalog_store import CatalogStore
@@ -65,25 +69,34 @@ def serve(
     sys.exit(asyncio.run(_Service(config, prepared, providers, listener).run()))
 
 
-def children(config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int) -> list[Child]:
-    """The processes to run: an engine worker per model, and those of the API on the listening socket."""
-    engine_environment = environment(structs.replace(config, launch=(), workers=1), with_key=False)
-    engines = [
-        Child(
-            name=each.card.id,
-            argv=(
-                *(sys.executable, "-m", "hodios.engine.worker", "--parent-fd", str(parent_fd)),
-                msgspec.json.encode(worker_options(each, config)).decode(),
-            ),
-            env=engine_environment,
-        )
-        for each in prepared
-    ]
+def engine_child(config: Config, prepared: Prepared, parent_fd: int) -> Child:
+    return Child(
+        name=prepared.card.id,
+        argv=(
+            *(sys.executable, "-m", "hodios.engine.worker", "--parent-fd", str(parent_fd)),
+            msgspec.json.encode(worker_options(prepared, config)).decode(),
+        ),
+        env=environment(structs.replace(config, launch=(), workers=1), with_key=False),
+    )
+
+
+def children(
+    config: Config,
+    prepared: Sequence[Prepared],
+    listener: socket.socket,
+    parent_fd: int,
+    control: Path | None = None,
+) -> list[Child]:
+    """The processes to run: an engine worker per model, and those of the API on the listening socket, which ask for
+    more and fewer models at `control`."""
+    engines = [engine_child(config, each, parent_fd) for each in prepared]
     keepers = [_keeper(launch, config, parent_fd) for launch in config.launch]
-    return [*engines, *keepers, *_apis(config, prepared, listener, parent_fd)]
+    return [*engines, *keepers, *_apis(config, prepared, listener, parent_fd, control)]
 
 
-def _apis(config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int) -> list[Child]:
+def _apis(
+    config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int, control: Path | None
+) -> list[Child]:
     """They take connections from the same socket, whoever is first."""
     numbers = range(1, config.workers + 1)
     sockets = [socket_path(config.home, f"api-{number}") for number in numbers] if config.workers > 1 else []
@@ -94,6 +107,7 @@ def _apis(config: Config, prepared: Sequence[Prepared], listener: socket.socket,
                 *(sys.executable, "-m", "hodios.api"),
                 *("--fd", str(listener.fileno()), "--parent-fd", str(parent_fd), "--number", str(number)),
                 *(argument for path in sockets for argument in ("--socket", str(path))),
+                *(("--control", str(control)) if control else ()),
                 *(msgspec.json.encode(each).decode() for each in prepared),
             ),
             env=environment(config),
@@ -254,13 +268,18 @@ class _Service:
         except OSError as error:
             raise _cannot_listen(self._config, error) from error
         self._supervisor = Supervisor(on_event=self._report, on_output=_pass_on, pace=Pace(stop_s=_STOP_S))
+        control = ControlServer(socket_path(self._config.home, "control"), Pulls(environment(self._config)))
+        engines = _Engines(self._config, self._supervisor)
+        self._models = LocalModels(self._config, self._prepared, engines, control.tell, control.drained)
+        await control.start(self._models)
         loading = self._loading()
         stderr().print(f"Loading {', '.join(loading)} …" if loading else "Starting …")
         announcement = asyncio.create_task(self._announce())
         last = await self._supervisor.run(
-            tuple(children(self._config, self._prepared, self._listener, self._supervisor.parent_fd))
+            tuple(children(self._config, self._prepared, self._listener, self._supervisor.parent_fd, control.path))
         )
         announcement.cancel()
+        await control.aclose()
         return 2 if any(event.kind == "refused" for event in last.values()) and self._is_hopeless() else 0
 
     def _is_hopeless(self) -> bool:
@@ -281,9 +300,11 @@ class _Service:
     def _report(self, event: ChildEvent) -> None:
         console = stderr()
         if event.kind == "refused":
-            self._refused.add(event.child.name)
             reason = event.message.rpartition("\n")[2] or f"it ended with code {event.code}"
             console.print(f"{event.child.name} is not served: {reason}", style="red")
+            if self._models.refused(event.child.name, reason):
+                return
+            self._refused.add(event.child.name)
             if self._is_hopeless():
                 self._supervisor.stop()
         elif event.kind == "crashed":
@@ -303,6 +324,20 @@ class _Service:
         for line in lines(states, cards, self._providers, url=self._url, key=key, page=page):
             stdout().print(line)
         sys.stdout.flush()
+
+
+class _Engines:
+    """`local_models.Engines` among the children."""
+
+    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+        self._config = config
+        self._supervisor = supervisor
+
+    def start(self, prepared: Prepared) -> None:
+        self._supervisor.add(engine_child(self._config, prepared, self._supervisor.parent_fd))
+
+    async def stop(self, model: str) -> None:
+        await self._supervisor.remove(model)
 
 
 def _with_key(config: Config) -> Config:

@@ -84,6 +84,10 @@ class Supervisor:
         self._clock = clock
         self._stopping = asyncio.Event()
         self._killing = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[ChildEvent]] = {}
+        self._turns: dict[str, tuple[Child, asyncio.Event]] = {}
+        """When each child is to be stopped."""
         self.parent_fd, self._write_fd = os.pipe()
         """`parent_fd` is the same number in every child."""
 
@@ -99,27 +103,54 @@ class Supervisor:
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if handle_signals else ()
         for number in signals:
             loop.add_signal_handler(number, self.stop)
-        turns = {child.stage: asyncio.Event() for child in children}
-        tasks = {child.name: asyncio.create_task(self._keep(child, turns[child.stage])) for child in children}
+        for child in children:
+            self.add(child)
         try:
-            await self._stopped_or(asyncio.gather(*tasks.values()))
-            for stage in sorted(turns, reverse=True):
-                turns[stage].set()
-                await asyncio.gather(*(tasks[child.name] for child in children if child.stage == stage))
-            return {name: task.result() for name, task in tasks.items()}
+            await self._stopped_or_ended()
+            for stage in sorted({child.stage for child, _ in self._turns.values()}, reverse=True):
+                names = [name for name, (child, _) in self._turns.items() if child.stage == stage]
+                for name in names:
+                    self._turns[name][1].set()
+                await asyncio.gather(*(self._tasks[name] for name in names))
+            return {name: task.result() for name, task in self._tasks.items()}
         finally:
-            for task in tasks.values():
+            for task in self._tasks.values():
                 task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
             for number in signals:
                 loop.remove_signal_handler(number)
             os.close(self.parent_fd)
             os.close(self._write_fd)
 
-    async def _stopped_or(self, everything: asyncio.Future[list[ChildEvent]]) -> None:
+    def add(self, child: Child) -> None:
+        """Keep one more, from now on. While `run` is at work, and not under the name of one that is kept."""
+        if self._stopping.is_set():
+            return
+        turn = asyncio.Event()
+        self._turns[child.name] = (child, turn)
+        self._tasks[child.name] = asyncio.create_task(self._keep(child, turn))
+        self._changed.set()
+
+    async def remove(self, name: str) -> None:
+        """Stop one of them, and return when it has ended."""
+        if name in self._tasks:
+            self._turns[name][1].set()
+            await asyncio.wait((self._tasks[name],))
+            # Whoever stops everything meanwhile waits for it too.
+            self._turns.pop(name, None)
+            self._tasks.pop(name, None)
+
+    async def _stopped_or_ended(self) -> None:
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((stop, everything), return_when=asyncio.FIRST_COMPLETED)
+        while not stop.done() and not all(task.done() for task in self._tasks.values()):
+            self._changed.clear()
+            changed = asyncio.create_task(self._changed.wait())
+            await asyncio.wait((stop, changed, *self._running()), return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
         stop.cancel()
+
+    def _running(self) -> list[asyncio.Task[ChildEvent]]:
+        return [task for task in self._tasks.values() if not task.done()]
 
     async def _keep(self, child: Child, turn: asyncio.Event) -> ChildEvent:
         """Start the child again and again; the event that ended this."""
@@ -141,9 +172,17 @@ class Supervisor:
             self._on_event(event)
             if event.kind == "refused" and child.is_essential:
                 self._stopping.set()
-            if event.kind != "crashed" or await _is_set_within(self._stopping, delay_s):
+            if event.kind != "crashed" or await self._is_over_within(turn, delay_s):
                 return event
             delay_s = min(2 * delay_s, self._pace.longest_delay_s)
+
+    async def _is_over_within(self, turn: asyncio.Event, timeout_s: float) -> bool:
+        """Whether it need not be started again."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._stopping, turn)]
+        done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return bool(done)
 
     async def _live_once(self, child: Child, turn: asyncio.Event) -> ChildEvent:
         """One process from its start to its end."""
@@ -171,7 +210,7 @@ class Supervisor:
         if code == REFUSED:
             kind: Literal["refused", "stopped", "crashed"] = "refused"
         else:
-            kind = "stopped" if self._stopping.is_set() else "crashed"
+            kind = "stopped" if self._stopping.is_set() or turn.is_set() else "crashed"
         return ChildEvent(kind=kind, child=child, pid=process.pid, code=code, message=stderr.text())
 
     async def _attend(self, process: asyncio.subprocess.Process, turn: asyncio.Event) -> int:
@@ -200,14 +239,6 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-async def _is_set_within(event: asyncio.Event, timeout_s: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return False
-    return True
 
 
 class _Tail:

@@ -6,8 +6,9 @@ Starts no worker and prepares no model; waits for none either: a model that is a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -49,6 +50,9 @@ class LocalModel:
         self.reader = PromptReader(card.id, tokenizer, profile)
         self.texts = TokenTexts(tokenizer)
         self.eos_ids = sorted(tokenizer.eos_ids)
+        self._num_open = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
         self._card = structs.replace(card, features=_features(profile), continues=True)
         self._hello: Hello | None = None
 
@@ -66,6 +70,22 @@ class LocalModel:
                 fingerprint=fingerprint(self._card, hello),
             )
         return self._card
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While an answer is under way."""
+        self._num_open += 1
+        self._is_idle.clear()
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+            if not self._num_open:
+                self._is_idle.set()
+
+    async def close_when_idle(self) -> None:
+        await self._is_idle.wait()
+        await self.client.aclose()
 
     def health(self) -> ModelHealth:
         state, message = _STATES[self.client.state]
@@ -121,6 +141,18 @@ class LocalProvider:
     def name(self) -> str:
         return NAME
 
+    def find(self, id: str) -> LocalModel | None:
+        return self._models.get(id)
+
+    async def add(self, model: LocalModel) -> None:
+        """Serve it from now on."""
+        self._models[model.card.id] = model
+        await model.client.start()
+
+    def retire(self, id: str) -> LocalModel | None:
+        """Take no more requests for it; whoever asks for this closes it."""
+        return self._models.pop(id, None)
+
     async def start(self) -> None:
         for model in self._models.values():
             await model.client.start()
@@ -153,11 +185,12 @@ class LocalProvider:
             raise ModelNotFound(f"{request.model!r} does not run on this machine.", param="model")
         hello = model.client.require_ready()
         card = model.card
-        prompts = await model.reader.read(
-            request,
-            vocab_size=min(hello.vocab_size, model.tokenizer.vocab_size),
-            context_length=card.context_length,
-        )
+        with model.in_use():
+            prompts = await model.reader.read(
+                request,
+                vocab_size=min(hello.vocab_size, model.tokenizer.vocab_size),
+                context_length=card.context_length,
+            )
         return LocalReading(model, request, prompts, most=hello.max_queue // 4)
 
 
@@ -175,25 +208,26 @@ class LocalReading:
         model, request, prompts, prompt_tokens = self._model, self._request, self._prompts, self.num_prompt_tokens
         card = model.card
         refused: dict[str, str] = {}
-        while True:
-            chat = await _chat(model, request, prompts, refused)
-            answers = _answers(model, request, prompts, chat)
-            try:
-                async with aclosing(_batches(model, request, answers, chat, most=self._most)) as batches:
-                    first = await anext(batches)
-                    cached_tokens = sum(answer.cached_tokens for answer in answers)
-                    yield Started(NAME, card.id, card.fingerprint, prompt_tokens, cached_tokens)
-                    for event in (*(chat.notices if chat else ()), *first):
-                        yield event
-                    async for events in batches:
-                        for event in events:
+        with model.in_use():
+            while True:
+                chat = await _chat(model, request, prompts, refused)
+                answers = _answers(model, request, prompts, chat)
+                try:
+                    async with aclosing(_batches(model, request, answers, chat, most=self._most)) as batches:
+                        first = await anext(batches)
+                        cached_tokens = sum(answer.cached_tokens for answer in answers)
+                        yield Started(NAME, card.id, card.fingerprint, prompt_tokens, cached_tokens)
+                        for event in (*(chat.notices if chat else ()), *first):
                             yield event
-                break
-            except InvalidRequest as error:
-                param = error.param or ""
-                if chat is None or param in refused or not chat.can_loosen(param):
-                    raise
-                refused[param] = error.message
+                        async for events in batches:
+                            for event in events:
+                                yield event
+                    break
+                except InvalidRequest as error:
+                    param = error.param or ""
+                    if chat is None or param in refused or not chat.can_loosen(param):
+                        raise
+                    refused[param] = error.message
         yield Finish(_usage(answers, prompt_tokens, chat))
 
 

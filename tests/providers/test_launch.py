@@ -341,3 +341,37 @@ async def gone(pid: int) -> None:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return
             await asyncio.sleep(0.01)
+
+
+async def test_children_come_and_go_while_others_stay() -> None:
+    watch = Watch()
+    supervisor = watch.supervisor
+    supervised = asyncio.create_task(supervisor.run((script(SERVICE, name="first"),)))
+    await asyncio.sleep(0)
+    for number in (1, 2):
+        ready = asyncio.Event()
+        watch.when(lambda n=number: watch.output.get("second", b"").count(b"ready") == n, ready.set)
+        supervisor.add(script(SERVICE, name="second"))
+        await ready.wait()
+        await supervisor.remove("second")
+    assert watch.kinds("second") == ["started", "stopped"] * 2
+    assert watch.kinds("first") == ["started"]
+    await supervisor.remove("nobody")
+    supervisor.stop()
+    assert list(await supervised) == ["first"]
+    supervisor.add(script(SERVICE, name="late"))
+    assert watch.kinds("late") == []
+
+
+async def test_one_that_is_removed_is_not_started_again() -> None:
+    watch = Watch(Pace(first_delay_s=1000.0, longest_delay_s=1000.0))
+    crashed = asyncio.Event()
+    watch.when(lambda: "crashed" in watch.kinds("second"), crashed.set)
+    supervised = asyncio.create_task(watch.supervisor.run((script(SERVICE, name="first"),)))
+    await asyncio.sleep(0)
+    watch.supervisor.add(script("raise SystemExit(1)", name="second"))
+    await crashed.wait()
+    await watch.supervisor.remove("second")
+    assert watch.kinds("second") == ["started", "crashed"]
+    watch.supervisor.stop()
+    await supervised
