@@ -100,7 +100,7 @@ class LocalModels:
         require_admin(exchange)
         control = self._asked()
         model = await self._named(exchange)
-        async with exchange.client():
+        with exchange.client():
             await control.ask("load", model.id)
             details = await self._loaded(control, model)
         if details.state == "failed":
