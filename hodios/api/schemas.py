@@ -186,6 +186,7 @@ _SERVICE_STATUS = _object(
                     **dict.fromkeys(("provider", "model", "began_at"), _STRING),
                     "ended_at": _MAYBE_STRING,
                     "ejections": _INTEGER,
+                    "reason": _MAYBE_STRING,
                 }
             )
         ),

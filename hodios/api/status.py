@@ -215,6 +215,7 @@ def _incident(incident: Incident) -> dict[str, Any]:
         "began_at": _time(incident.began_s),
         "ended_at": None if incident.ended_s is None else _time(incident.ended_s),
         "ejections": incident.num_ejections,
+        "reason": incident.reason or None,
     }
 
 

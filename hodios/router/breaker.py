@@ -36,6 +36,8 @@ class Breaker:
     def __init__(self, on_change: Callable[[bool], None] = _tell_nobody) -> None:
         self._on_change = on_change
         self.num_ejections = 0
+        self.reason = ""
+        """What the last failure was, as the end of a sentence; nothing that a provider said."""
         self.held_until_s = float("-inf")
         """Until when the provider asked to be left alone (429)."""
         self.patience_s = 0.0
@@ -94,11 +96,12 @@ class Breaker:
             self._close(now_s)
             self._num_in_a_row = NUM_IN_A_ROW - 1
 
-    def fail(self, began_s: float, now_s: float) -> None:
+    def fail(self, began_s: float, now_s: float, reason: str = "") -> None:
         """The attempt that began then has failed by the provider's fault. What began before the last change of state
         says nothing of the present one."""
         if began_s < self._since_s or self._state == "open":
             return
+        self.reason = reason
         self._num_in_a_row += 1
         self._window.add(now_s, is_failure=True)
         if self._state == "probing" or self._num_in_a_row >= NUM_IN_A_ROW or self._window.is_bad(now_s):

@@ -61,9 +61,9 @@ class History:
             self._past(attempt.provider, attempt.model).add(attempt, kind, now_s)
             self._heard_s[attempt.provider] = now_s
 
-    def note_breaker(self, provider: str, model: str, is_open: bool) -> None:
+    def note_breaker(self, provider: str, model: str, is_open: bool, reason: str = "") -> None:
         """As `track.OnBreaker`."""
-        self.incidents.note(provider, model, is_open, self.clock())
+        self.incidents.note(provider, model, is_open, self.clock(), reason)
 
     def note_probe(self, provider: str, verdict: Verdict) -> None:
         """A free probe has ended."""

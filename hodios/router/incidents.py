@@ -20,6 +20,8 @@ class Incident(Struct, array_like=True):
     """None as long as it goes on."""
     num_ejections: int = 1
     """One more for each time that it was tried again in vain."""
+    reason: str = ""
+    """What failed when it began; "" where nobody knows."""
 
 
 class Incidents:
@@ -27,7 +29,7 @@ class Incidents:
         self._all: deque[Incident] = deque(maxlen=MOST_KEPT)
         self._open: dict[tuple[str, str], Incident] = {}
 
-    def note(self, provider: str, model: str, is_open: bool, now_s: float) -> None:
+    def note(self, provider: str, model: str, is_open: bool, now_s: float, reason: str = "") -> None:
         """It was ejected, or is back."""
         key = (provider, model)
         ongoing = self._open.get(key)
@@ -37,7 +39,7 @@ class Incidents:
         elif ongoing is not None:
             ongoing.num_ejections += 1
         else:
-            incident = self._open[key] = Incident(provider, model, now_s)
+            incident = self._open[key] = Incident(provider, model, now_s, reason=reason)
             self._all.append(incident)
 
     def newest_first(self) -> list[Incident]:
@@ -49,7 +51,8 @@ class Incidents:
 
     def save(self) -> list[Incident]:
         return [
-            Incident(each.provider, each.model, each.began_s, each.ended_s, each.num_ejections) for each in self._all
+            Incident(each.provider, each.model, each.began_s, each.ended_s, each.num_ejections, each.reason)
+            for each in self._all
         ]
 
     def restore(self, incidents: Iterable[Incident], saved_s: float) -> None:

@@ -113,7 +113,7 @@ class Leg:
                     # What came, not what the provider says came: speeds are to be compared.
                     track.stats.wrote(self.course.num_tokens, now_s - self.first_s, self._size)
             case "failed" | "broke_off":
-                track.breaker.fail(self.began_s, now_s)
+                track.breaker.fail(self.began_s, now_s, _reason(outcome, error))
             case "overloaded":
                 self._turned_away(error, now_s)
             case "refused" | "cancelled":
@@ -164,6 +164,16 @@ class Leg:
     def _release(self) -> None:
         if self._is_probe:
             self.track.breaker.release(self.began_s)
+
+
+def _reason(outcome: Outcome, error: HodiosError | None) -> str:
+    """For everybody to read, so nothing that the provider said."""
+    if outcome == "broke_off":
+        return "its answers broke off"
+    if isinstance(error, TimedOut):
+        return "it did not answer in time"
+    status = None if error is None else _status(error)
+    return "it could not be reached, or made no sense" if status is None else f"it answered with HTTP {status}"
 
 
 def _is_content(event: Event) -> bool:

@@ -108,7 +108,7 @@ class Prober:
         ill_s = self._ill_s.get(name, float("-inf"))
         for breaker in breakers:
             if verdict == "ill":
-                breaker.fail(since_s.get(id(breaker), began_s), now_s)
+                breaker.fail(since_s.get(id(breaker), began_s), now_s, "it could not be reached")
             elif verdict == "well" and (id(breaker) in since_s or (breaker.is_open and ill_s >= breaker.since_s)):
                 breaker.readmit(now_s)
             if id(breaker) in since_s:

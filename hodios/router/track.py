@@ -33,11 +33,11 @@ class Track:
         return None if wait_s is None else max(wait_s, self.load.longest_wait_s(now_s))
 
 
-OnBreaker = Callable[[str, str, bool], None]
-"""(provider, model, whether it is ejected now rather than back)"""
+OnBreaker = Callable[[str, str, bool, str], None]
+"""(provider, model, whether it is ejected now rather than back, what its last failure was)"""
 
 
-def _tell_nobody(provider: str, model: str, is_open: bool) -> None:
+def _tell_nobody(provider: str, model: str, is_open: bool, reason: str) -> None:
     pass
 
 
@@ -54,11 +54,14 @@ class Tracks:
         key = (seat.provider.name, seat.card.id)
         track = self._tracks.get(key)
         if track is None:
-            breaker = Breaker(partial(self._on_breaker, *key))
+            breaker = Breaker(partial(self._tell, key))
             output = self._outputs.setdefault(seat.card.id, Average())
             size = self._sizes.setdefault(seat.card.id, Average())
             track = self._tracks[key] = Track(output, breaker, size)
         return track
+
+    def _tell(self, key: tuple[str, str], is_open: bool) -> None:
+        self._on_breaker(*key, is_open, self._tracks[key].breaker.reason)
 
     def all(self) -> dict[tuple[str, str], Track]:
         """(provider, model) → track, of every seat that was looked at."""

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from hodios.api.app import create_app
 from hodios.config import Config
-from hodios.errors import HodiosError, InvalidRequest, Overloaded, ProviderError
+from hodios.errors import HodiosError, InvalidRequest, Overloaded, ProviderError, TimedOut
 from hodios.events import Event, Finish, Started, Stopped, Text, Usage
 from hodios.providers.base import ModelHealth, ServerLoad, Verdict
 from hodios.providers.catalog import read_rows, shipped_folder
@@ -162,6 +162,7 @@ async def test_who_is_ejected_is_down_and_the_model_is_not(house: Any) -> None:
     (incident,) = page["incidents"]
     assert (incident["provider"], incident["model"], incident["ejections"]) == ("bad", MODEL, 1)
     assert (incident["began_at"], incident["ended_at"]) == ("2024-10-04T12:00:00+00:00", None)
+    assert incident["reason"] == "it could not be reached, or made no sense"
     lines = await there.metrics()
     labels = f'model="{MODEL}",provider="bad"'
     assert f"hodios_ejected{{{labels}}} 1.0" in lines
@@ -336,3 +337,20 @@ async def test_another_hodios_can_read_how_busy_this_one_is(house: Any) -> None:
     assert gauges is not None
     metrics = (await there.call("GET", "/metrics")).body
     assert read_gauges(metrics, gauges) == {MODEL: ServerLoad(num_running=8, num_waiting=4)}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimedOut("secret words"), "it did not answer in time"),
+        (ProviderError("secret words", metadata={"status": 500, "message": "secret"}), "it answered with HTTP 500"),
+    ],
+)
+async def test_why_somebody_was_ejected_is_told_without_his_words(house: Any, error: HodiosError, reason: str) -> None:
+    bad = Playing("bad")
+    bad.error = error
+    there = house(bad, Playing("good", 5))
+    await there.ask(8)
+    page = await there.status()
+    assert [incident["reason"] for incident in page["incidents"]] == [reason]
+    assert "secret" not in str(page)

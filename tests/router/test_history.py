@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from passing import NOON_S, attempt, failed, route
@@ -158,6 +159,18 @@ def test_only_the_newest_incidents_are_kept() -> None:
         incidents.note("p", "m", False, number + 0.5)
     assert len(incidents.newest_first()) == MOST_KEPT
     assert incidents.newest_first()[0].began_s == MOST_KEPT + 49
+
+
+def test_an_incident_tells_why_it_began_also_after_a_restart() -> None:
+    clock = Clock(100.0)
+    history = History(clock=clock)
+    history.note_breaker("p", "m", True, "it did not answer in time")
+    history.note_breaker("p", "m", True, "it answered with HTTP 500")
+    history.note_breaker("p", "m", False, "")
+    other = History(clock=clock)
+    other.restore(unpacked(packed(history.save())))
+    assert [each.reason for each in other.incidents.newest_first()] == ["it did not answer in time"]
+    assert msgspec.convert(["p", "m", 1.0, None, 1], Incident).reason == "", "as earlier versions have kept it"
 
 
 def test_after_a_restart_nobody_is_out_of_order() -> None:
