@@ -48,7 +48,9 @@ def main(arguments: list[str]) -> int:
     found = figures.results(samples, ratios())
     print("\n" + "\n".join(figures.result_lines(found)))
     if options.write:
-        document = figures.replace_section(DOCUMENT.read_text(encoding="utf-8"), f"Engine on {cpu_model()}", report)
+        # Two processors of one name may differ in what decides most.
+        section = f"Engine on {', '.join([cpu_model(), *cpu_features()[-1:]])}"
+        document = figures.replace_section(DOCUMENT.read_text(encoding="utf-8"), section, report)
         DOCUMENT.write_text(document, encoding="utf-8")
     return 0
 
