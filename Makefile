@@ -11,7 +11,7 @@ WORKERS ?= 2
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full test-ui check bench bench-engine bench-dialog bench-gateway bench-ui bench-full soak format docs clean
+.PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-ui bench-full soak format docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-full: $(DEV) ## Run the tests with the long checks whole
 
 test-ui: $(DEV) ## Drive the web page with a real browser
 	@$(RUN) -m pytest -q tests/browser
+
+pictures: $(DEV) ## Take the pictures of the web page anew, for docs/images
+	@$(RUN) -m pytest -q tests/browser/test_pictures.py --pictures docs/images
 
 check: $(DEV) ## Formatting, lint, types, layers, dependencies
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
