@@ -120,12 +120,11 @@ class LocalModels:
 
     async def start_pull(self, exchange: Exchange) -> None:
         require_admin(exchange)
-        control = self._asked()
         try:
             source = msgspec.json.decode(await exchange.body(self._config.max_body_bytes), type=PullRequest).source
         except (ValueError, RecursionError):
             raise InvalidRequest('the request body is not accepted; accepted: {"source": a string}') from None
-        await exchange.answer_json((await control.ask("pull", source)).pulls[0], 201)
+        await exchange.answer_json((await self._asked().ask("pull", source)).pulls[0], 201)
 
     async def cancel_pull(self, exchange: Exchange) -> None:
         require_admin(exchange)
