@@ -97,6 +97,28 @@ def server(starter_model_path: Path, cache_home: Path) -> Iterator[Server]:
     server.end()
 
 
+def _turn_the_model_off_and_on(server: Server) -> None:
+    """As the web page does, opened with the link of the banner."""
+
+    def asked(path: str, body: object, **headers: str) -> tuple[dict[str, object], str]:
+        request = urllib.request.Request(f"{server.url}{path}", json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request) as response:
+            return json.loads(response.read()), response.headers.get("set-cookie", "")
+
+    code = re.search(r"/ui/login#code=(\S+)", server.banner)
+    assert code is not None
+    session, cookie = asked("/ui/session", {"code": code[1]})
+    assert session["role"] == "admin"
+    headers = {"cookie": cookie.partition(";")[0], "x-hodios-csrf": str(session["csrf"])}
+    model = f"/admin/v1/local/models/{STARTER_ID}"
+    first = server.engine()
+    assert asked(f"{model}/unload", {}, **headers)[0]["state"] == "installed"
+    assert (server.engine(), server.is_ready()) == (0, False)
+    assert asked(f"{model}/load", {}, **headers)[0]["loaded"] is True
+    wait_for(server.is_ready)
+    assert server.engine() not in (0, first)
+
+
 def test_it_serves_survives_and_stops(server: Server, need: Callable[[str, str], str]) -> None:
     """In one test, because each start loads a model."""
     line = server.banner[server.banner.index("curl ") : server.banner.index("\n\nChat with it")]
@@ -114,6 +136,7 @@ def test_it_serves_survives_and_stops(server: Server, need: Callable[[str, str],
     os.kill(api, signal.SIGKILL)
     wait_for(lambda: server.api() not in (0, api) and server.is_ready())
 
+    _turn_the_model_off_and_on(server)
     _interrupt_an_answer(server)
     running = [server.engine(), server.api()]
     server.process.send_signal(signal.SIGTERM)
