@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from typing import Literal, cast
 
 from hodios.errors import HodiosError, NotAvailable, Overloaded, ProviderError, TimedOut
 from hodios.events import Event, Finish, Reasoning, Text, ToolCall
-from hodios.providers.base import Counting
+from hodios.providers.base import Counting, Provider
 from hodios.router.course import Course
 from hodios.router.payer import Payer
 from hodios.router.plan import Stop, for_seat
@@ -66,8 +67,8 @@ class Leg:
     async def _reserve(self, payer: Payer) -> None:
         """Where the provider can count, the prompt is read before anything is paid, and not read again."""
         provider, num_prompt_tokens = self.seat.provider, None
-        if isinstance(provider, Counting):
-            reading = await provider.read(for_seat(self._request, self.seat))
+        if _can_count(type(provider)):
+            reading = await cast(Counting, provider).read(for_seat(self._request, self.seat))
             num_prompt_tokens = reading.num_prompt_tokens
             self.events = reading.answer()
         self._is_paid = False
@@ -174,6 +175,12 @@ def _reason(outcome: Outcome, error: HodiosError | None) -> str:
         return "it did not answer in time"
     status = None if error is None else _status(error)
     return "it could not be reached, or made no sense" if status is None else f"it answered with HTTP {status}"
+
+
+@functools.cache
+def _can_count(kind: type[Provider]) -> bool:
+    """Asked once of each class, since Python looks through all that it has."""
+    return issubclass(kind, Counting)
 
 
 def _is_content(event: Event) -> bool:
