@@ -141,7 +141,7 @@ def test_what_docs_point_at_exists() -> None:
             assert (path.parent / target).exists(), f"{name_of(path)} points at {target}"
 
 
-def tests_in(path: Path) -> set[str]:
+def _tests_in(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
@@ -154,7 +154,7 @@ def test_every_threat_has_a_test_that_exists() -> None:
         assert named, f"no test for: {threat}"
         assert tests == ", ".join(f"`{file}::{test}`" for file, test in named), threat
     for file, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", documentation("security.md")):
-        assert test in tests_in(REPOSITORY / file), f"docs/security.md names {file}::{test}"
+        assert test in _tests_in(REPOSITORY / file), f"docs/security.md names {file}::{test}"
 
 
 def test_keys_are_compared_in_constant_time() -> None:
