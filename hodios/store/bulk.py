@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 # SQLAlchemy has no types for its dialects.
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 Row = tuple[Any, ...]
+MOST_VALUES = 30_000
+"""Of a statement; SQLite takes 32,766."""
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row]:
@@ -28,8 +31,9 @@ async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[R
         return [tuple(row) for row in await connection.exec_driver_sql(text, _columns(rows))]
     known = await _known(connection, table, [row[0] for row in rows])
     new = [row for row in rows if row[:num_keys] not in known]
-    if new:
-        await connection.exec_driver_sql(_insert(table, is_sqlite=True), new)
+    for some in _portions(table, new):
+        text = _insert(table, is_sqlite=True, num_rows=len(some))
+        await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
     return [row[:num_keys] for row in new]
 
 
@@ -52,6 +56,13 @@ async def _known(connection: AsyncConnection, table: Table, firsts: list[Any]) -
     return {tuple(row) for row in found}
 
 
+def _portions(table: Table, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """As many rows as one statement of SQLite's takes. Row by row, its thread would wait for the interpreter before
+    each one, and on a busy event loop that takes longer than the row."""
+    most = MOST_VALUES // len(table.columns)
+    return (rows[at : at + most] for at in range(0, len(rows), most))
+
+
 def _columns(rows: Sequence[Row]) -> Row:
     """As PostgreSQL takes them: a list for each column."""
     return tuple(map(list, zip(*rows, strict=True)))
@@ -66,10 +77,11 @@ def _addition(table: Table, *, is_sqlite: bool) -> str:
 
 
 @lru_cache
-def _insert(table: Table, *, is_sqlite: bool) -> str:
+def _insert(table: Table, *, is_sqlite: bool, num_rows: int = 1) -> str:
     head = f"INSERT INTO {table.name} ({_names(table.columns)})"
     if is_sqlite:
-        return f"{head} VALUES ({', '.join('?' * len(table.columns))})"
+        row = f"({', '.join('?' * len(table.columns))})"
+        return f"{head} VALUES {', '.join([row] * num_rows)}"
     kinds = (column.type.compile(dialect=_POSTGRESQL) for column in table.columns)
     lists = (f"${number}::{kind}[]" for number, kind in enumerate(kinds, start=1))
     return f"{head} SELECT * FROM unnest({', '.join(lists)})"
