@@ -29,7 +29,7 @@ test-ui: $(DEV) ## Drive the web page with a real browser
 	@$(RUN) -m pytest -q tests/browser
 
 pictures: $(DEV) ## Take the pictures of the web page anew, for docs/images
-	@$(RUN) -m pytest -q tests/browser/test_pictures.py --pictures docs/images
+	@$(RUN) -m pytest -q tests/browser/test_pictures.py --full --pictures docs/images
 
 check: $(DEV) ## Formatting, lint, types, layers, dependencies
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }

@@ -147,7 +147,7 @@ class Reservations:
             raise ValueError("a reservation that was released cannot be settled")
         opening = reservation.wanted.opening
         assert reservation.handle is not None
-        reservation.spent = spent
+        _count(reservation, spent)
         self._journal.count(reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
         cost = cost_of(opening.price, spent)
         self._journal.settle(reservation.handle, outcome, cost, is_estimated, now_s)
@@ -227,10 +227,7 @@ class Reservations:
             reservation.growing = None
 
     def _write_down(self, reservation: Reservation, spent: Spent) -> None:
-        # What a provider counts in the end besides what was told is a piece, too: others will count as much.
-        piece = spent.completion_tokens - reservation.spent.completion_tokens
-        reservation.largest_piece = max(reservation.largest_piece, piece)
-        reservation.spent = spent
+        _count(reservation, spent)
         assert reservation.handle is not None
         self._journal.progress(reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
 
@@ -241,6 +238,13 @@ class Reservations:
         self._purse.put_back(reservation.budgets, reservation.reserved)
         self._purse.end(reservation.budgets, reservation.worst)
         self.num_held -= 1
+
+
+def _count(reservation: Reservation, spent: Spent) -> None:
+    """What a provider counts in the end besides what was told is a piece, too: others will count as much."""
+    piece = spent.completion_tokens - reservation.spent.completion_tokens
+    reservation.largest_piece = max(reservation.largest_piece, piece)
+    reservation.spent = spent
 
 
 def _spare(reservation: Reservation) -> int:

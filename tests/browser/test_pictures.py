@@ -1,4 +1,4 @@
-"""Pictures of the main views, light, dark and on a phone. `pytest tests/browser --pictures docs/images` keeps them."""
+"""Pictures of the main views, light, dark and on a phone. `make pictures` keeps them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def _make_keys(operator: Visit) -> None:
     csrf = operator.context.request.get(f"{operator.url}/ui/session").json()["csrf"]
     rows = [
-        {"name": "Reading room", "owner": "ann", "budget": {"daily": 2.5, "total": 100}, "requests_per_minute": 60},
+        {"name": "Library", "owner": "ann", "budget": {"daily": 2.5, "total": 100}, "requests_per_minute": 60},
         {"name": "Night job", "owner": "bob", "budget": {"monthly": 40}, "models": [MODEL], "priority": -1},
     ]
     for row in rows:
@@ -66,7 +66,7 @@ def _act(page: Page, name: str) -> None:
         expect(page.locator(".answer-facts")).to_have_count(2)
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ["light", *(pytest.param(name, marks=pytest.mark.full) for name in ("dark", "phone"))])
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_picture_of(operator: Visit, folder: Path, name: str, look: str) -> None:
     scheme, width, height = LOOKS[look]

@@ -12,8 +12,11 @@ import pytest
 from live_server import MODEL, PATIENCE_S, LiveServer, until
 from traffic import Traffic
 
+from hodios.machine import cpu_features
+
 AT_ONCE = 32
-KV_CACHE = "64MiB"
+KV_CACHE = "64MiB" if "avx512_bf16" in cpu_features() else "128MiB"
+"""The same number of tokens: where the processor has no bfloat16, keys and values are held in float32."""
 """So little that requests wait for blocks and lose them, and that all of it is in use soon: memory that was never
 touched does not count as resident."""
 
@@ -65,7 +68,9 @@ async def test_answers_that_lose_their_blocks_go_on_as_if_they_had_not(small_ser
     ) as http:
 
         async def ask(number: int) -> dict[str, Any]:
+            # Without the tail of each distribution, where the last digits decide which of many a draw falls on.
             body = {"prompt": f"The number {number} " * 80, "seed": number, "max_tokens": 100, "ignore_eos": True}
+            body["top_p"] = 0.95
             answer = await http.post("/v1/completions", json={"model": MODEL, "logprobs": 0, **body})
             assert answer.status_code == 200, answer.text
             choice: dict[str, Any] = answer.json()["choices"][0]
@@ -74,4 +79,13 @@ async def test_answers_that_lose_their_blocks_go_on_as_if_they_had_not(small_ser
         together = await asyncio.gather(*(ask(number) for number in range(8)))
         assert {choice["finish_reason"] for choice in together} == {"length"}
         assert small_server.settled()["num_preemptions"] > before
-        assert [await ask(number) for number in (0, 7)] == [together[0], together[7]]
+        for number in (0, 7):
+            assert_same(await ask(number), together[number])
+
+
+def assert_same(alone: dict[str, Any], together: dict[str, Any]) -> None:
+    """In float32, sums of more rows are taken in another order, which shows in the last digits."""
+    logprobs = [choice.pop("logprobs") for choice in (alone, together)]
+    assert alone == together
+    assert logprobs[0]["tokens"] == logprobs[1]["tokens"]
+    assert logprobs[0]["token_logprobs"] == pytest.approx(logprobs[1]["token_logprobs"], abs=1e-4)

@@ -7,7 +7,7 @@ const ALLOWED_TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
   "span", "strong", "sub", "sup", "table", "tbody", "td", "th", "thead", "tr", "ul",
 ];
-const RULES = { ALLOWED_TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "title", "tabindex"], ALLOW_DATA_ATTR: false, ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i };
+const RULES = { ALLOWED_TAGS, ALLOWED_ATTR: ["href", "class", "start", "align", "title", "tabindex"], ADD_URI_SAFE_ATTR: ["start", "align", "tabindex"], ALLOW_DATA_ATTR: false, ALLOWED_URI_REGEXP: /^(?:https?:|mailto:|#)/i };
 const purifier = createPurifier(window);
 purifier.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName === "A") {
