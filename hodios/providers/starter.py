@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -102,11 +103,12 @@ def _is_running(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _num_bytes(folder: Path) -> int:
-    """Written so far; files may vanish while they are counted."""
+    """Written so far; files and folders may vanish while they are counted, and `walk` passes over those."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(place, name)).st_size
     return total
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hodios.errors import DownloadFailed
+from hodios.providers import starter
 from hodios.providers.files import store
 from hodios.providers.installed import find, installed
 from hodios.providers.starter import STARTER_FILE, STARTER_ID, fetch_starter, starter_path, verify_starter
@@ -109,3 +110,39 @@ def test_a_store_that_is_killed_leaves_nothing_that_looks_whole(tmp_path: Path) 
         whole.seek(0)
         store(whole, target)
     assert target.read_bytes() == b"GGUF whole"
+
+
+class Listed:
+    """What a folder held, in the form of `os.scandir`."""
+
+    def __init__(self, entries: list[os.DirEntry[str]]) -> None:
+        self._entries = iter(entries)
+
+    def __enter__(self) -> Listed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __iter__(self) -> Listed:
+        return self
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+
+def test_what_vanishes_while_it_is_counted_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip removes its folders while its progress is looked at."""
+    (tmp_path / "stays").write_bytes(b"123")
+    (tmp_path / "goes").mkdir()
+    scan = os.scandir
+
+    def vanishing(path: str | Path) -> Listed:
+        with scan(path) as found:
+            entries = list(found)
+        if (tmp_path / "goes").exists():
+            (tmp_path / "goes").rmdir()
+        return Listed(entries)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert starter._num_bytes(tmp_path) == 3
