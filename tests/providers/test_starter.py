@@ -131,16 +131,20 @@ class Listed:
         return next(self._entries)
 
 
-def test_what_vanishes_while_it_is_counted_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("when", [1, 2])
+def test_what_vanishes_while_it_is_counted_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
     """pip removes its folders while its progress is looked at."""
     (tmp_path / "stays").write_bytes(b"123")
     (tmp_path / "goes").mkdir()
-    scan = os.scandir
+    scan, looked = os.scandir, list[str | Path]()
 
     def vanishing(path: str | Path) -> Listed:
         with scan(path) as found:
             entries = list(found)
-        if (tmp_path / "goes").exists():
+        looked.append(path)
+        if len(looked) == when:
             (tmp_path / "goes").rmdir()
         return Listed(entries)
 
