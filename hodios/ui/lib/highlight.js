@@ -19,7 +19,7 @@ const LANGUAGES = { bash, css, diff, go, java, javascript, json, markdown, pytho
 for (const [name, grammar] of Object.entries(LANGUAGES)) hljs.registerLanguage(name, grammar);
 
 const MOST = 30_000;
-const escaped = (text) => text.replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
+export const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
 /** HTML of a piece of code; plain where the language is not known, or where it is long enough to be felt. */
 export function highlighted(code, language) {

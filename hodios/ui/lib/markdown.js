@@ -1,7 +1,7 @@
 // Markdown of models and cards, made into HTML that can do no harm. Everything that is shown as HTML comes through here.
 import { marked } from "../vendor/marked.js";
 import createPurifier from "../vendor/purify.js";
-import { highlighted } from "./highlight.js";
+import { escaped, highlighted } from "./highlight.js";
 
 const ALLOWED_TAGS = [
   "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre",
@@ -15,8 +15,6 @@ purifier.addHook("afterSanitizeAttributes", (node) => {
     node.setAttribute("rel", "noopener noreferrer nofollow");
   }
 });
-
-const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 
 marked.use({
   gfm: true,

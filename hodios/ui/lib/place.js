@@ -70,7 +70,8 @@ export function followLinks(root) {
   });
 }
 
-/** The path of a model's page; ids keep their slashes. */
-export function modelPath(id) {
-  return `/models/${id.split("/").map(encodeURIComponent).join("/")}`;
-}
+/** A model's id within a path, here and at the API; it keeps its slashes. */
+export const idPath = (id) => id.split("/").map(encodeURIComponent).join("/");
+
+/** The path of a model's page. */
+export const modelPath = (id) => `/models/${idPath(id)}`;

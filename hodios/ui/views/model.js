@@ -4,7 +4,7 @@ import { ErrorNotice, Loading } from "../components/notices.js";
 import { useData } from "../lib/data.js";
 import { number, perMillion } from "../lib/format.js";
 import { html, useCallback, useEffect, useState } from "../lib/html.js";
-import { BASE, useQuery } from "../lib/place.js";
+import { BASE, idPath, useQuery } from "../lib/place.js";
 
 const TABS = [["demo", "Demo"], ["api", "API"], ["providers", "Providers"], ["benchmarks", "Benchmarks"], ["readme", "README"]];
 const LOADS = {
@@ -16,8 +16,7 @@ const LOADS = {
 };
 
 export function Model({ rest, session }) {
-  const path = rest.split("/").map(encodeURIComponent).join("/");
-  const model = useData(`/v1/models/${path}`, { everyS: 60 });
+  const model = useData(`/v1/models/${idPath(rest)}`, { everyS: 60 });
   const [asked, setTab] = useQuery("tab", "demo");
   const tab = LOADS[asked] ? asked : "demo";
   if (model.error && !model.data) {

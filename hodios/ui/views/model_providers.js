@@ -6,11 +6,10 @@ import { UptimeBars } from "../components/uptime.js";
 import { useData } from "../lib/data.js";
 import { milliseconds, moment, percent, perMillion, short, speed } from "../lib/format.js";
 import { html, useMemo } from "../lib/html.js";
-
-const pathOf = (id) => id.split("/").map(encodeURIComponent).join("/");
+import { idPath } from "../lib/place.js";
 
 export function ModelProviders({ model }) {
-  const path = pathOf(model.id);
+  const path = idPath(model.id);
   const endpoints = useData(`/v1/models/${path}/endpoints`, { everyS: 30 });
   const status = useData("/status", { everyS: 30 });
   const history = useData(`/v1/models/${path}/history?hours=24`, { everyS: 60 });

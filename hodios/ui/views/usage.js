@@ -1,6 +1,6 @@
 // What was asked and what it came to: sums, single requests, and what they suggest.
 import { Chart } from "../components/chart.js";
-import { Select, Tabs, TextField } from "../components/controls.js";
+import { Select, Tabs } from "../components/controls.js";
 import { Empty, ErrorNotice, Loading } from "../components/notices.js";
 import { Table } from "../components/table.js";
 import { query as withQuery } from "../lib/api.js";
