@@ -5,7 +5,8 @@ HodiosError                    what a client is told; carries its HTTP status
 ├── InvalidRequest         400 a parameter has a value that cannot be honoured
 │   ├── MissingParameter       a required parameter is absent
 │   ├── UnsupportedParameter   known or unknown, but not to be honoured here
-│   └── ContextLengthExceeded  prompt and answer do not fit the model
+│   ├── ContextLengthExceeded  prompt and answer do not fit the model
+│   └── ContentFiltered        the policy of the key does not let the prompt pass
 ├── AuthenticationError    401
 ├── InsufficientQuota      402 a budget is spent
 ├── PermissionDenied       403
@@ -20,6 +21,7 @@ HodiosError                    what a client is told; carries its HTTP status
 ├── NotAvailable           501 a documented gap
 ├── ProviderError          502 whoever should generate failed
 ├── Overloaded             503 try again after `retry_after` seconds
+│   └── GuardDown              a guard could not judge in time, or at all, and nothing passes without
 └── TimedOut               504
 
 SetupError                     what an operator is told, before anything is served
@@ -74,6 +76,10 @@ class UnsupportedParameter(InvalidRequest):
 
 class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
+
+
+class ContentFiltered(InvalidRequest):
+    code = "content_filter"
 
 
 class AuthenticationError(HodiosError):
@@ -156,6 +162,10 @@ class Overloaded(HodiosError):
     status = 503
     type = "overloaded"
     code = "overloaded"
+
+
+class GuardDown(Overloaded):
+    code = "guard_unavailable"
 
 
 class TimedOut(HodiosError):

@@ -1,0 +1,72 @@
+"""What every guard looks like from above: texts in, a score per category out. Guards judge; what follows from a
+judgement is the policy's business, and no guard keeps what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+Category = Literal["hate", "self_harm", "sexual", "violence", "jailbreak", "profanity"]
+Side = Literal["prompt", "answer", "document"]
+"""Who wrote a text: the client's user, the model, or somebody whom neither knows (results of tools, documents)."""
+
+
+class Turn(Struct, frozen=True):
+    """One message of the conversation that a text stands in."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+class Passage(Struct, frozen=True, kw_only=True):
+    """One text to be judged."""
+
+    text: str
+    side: Side
+    before: tuple[Turn, ...] = ()
+    """The conversation up to the text, for guards that look at it; others leave it alone."""
+
+
+class Assessment(Struct, frozen=True, kw_only=True):
+    """What one guard says of one passage."""
+
+    scores: Mapping[str, float]
+    """Category → 0…1, how sure the guard is, for each `Category` that it looked at; one that is missing was not
+    looked at."""
+    further: Mapping[str, float] = {}
+    """Categories without a slot of their own, under the guard's names: `S6`, `indirect_injection`, `CWE-78`."""
+
+
+class Guard(Protocol):
+    """One who judges texts. One object for all requests of an event loop."""
+
+    @property
+    def name(self) -> str:
+        """As settings, metrics and answers name it: `words`, `classifier`, `llama_guard`."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Changes whenever the same text may get other scores."""
+        ...
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """What it is asked about."""
+        ...
+
+    @property
+    def categories(self) -> frozenset[Category]:
+        """What it gives scores for, as long as it works."""
+        ...
+
+    async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
+        """One assessment per passage, in their order, within `budget_s` seconds. Never holds the event loop for
+        longer than a fraction of a millisecond. Raises errors.GuardDown; closing the coroutine gives up the work."""
+        ...
+
+    async def aclose(self) -> None:
+        """May be called twice."""
+        ...
