@@ -39,7 +39,7 @@ COMMANDS = (
 )
 PACKAGE = DOCS.parent / "hodios"
 BEGIN, END = "<!-- written by `make docs` -->", "<!-- end -->"
-FOLDERS = ("cli", "api", "", "router", "accounts", "store", "providers", "engine", "dialog", "hints", "json_schema")
+FOLDERS = "cli api  router accounts guard store providers engine dialog hints json_schema".split(" ")
 """From the top layer down; "" stands for the modules beside the folders."""
 
 
