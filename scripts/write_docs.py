@@ -39,7 +39,10 @@ COMMANDS = (
 )
 PACKAGE = DOCS.parent / "hodios"
 BEGIN, END = "<!-- written by `make docs` -->", "<!-- end -->"
-FOLDERS = "cli api  router accounts guard store providers engine dialog hints json_schema".split(" ")
+FOLDERS = (
+    *("cli", "api", "", "router", "accounts", "guard", "store", "providers"),
+    *("engine", "dialog", "hints", "json_schema"),
+)
 """From the top layer down; "" stands for the modules beside the folders."""
 
 
