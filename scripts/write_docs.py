@@ -19,6 +19,8 @@ COMMANDS = (
     ("serve",),
     ("chat",),
     ("models",),
+    ("models", "load"),
+    ("models", "unload"),
     ("pull",),
     ("sync",),
     ("usage",),

@@ -35,7 +35,6 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(chat)
-app.command()(models)
 app.command()(pull)
 app.command()(sync)
 app.command()(usage)
@@ -44,6 +43,7 @@ app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 app.add_typer(projects, name="projects")
 
 

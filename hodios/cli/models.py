@@ -1,14 +1,15 @@
-"""`hodios models`: what is installed, what other providers offer, and what it costs."""
+"""`hodios models`: what is installed, what others offer, and what it costs; and loading and unloading."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from hodios.cli.console import gigabytes, known_key, program, server_url, stderr, stdout
+from hodios.cli.console import gigabytes, known_key, program, server_url, stderr, stdout, visible
 from hodios.config import Config, load
 from hodios.errors import HodiosError, SetupError
 from hodios.money import dollars
@@ -18,16 +19,30 @@ from hodios.types import Price
 if TYPE_CHECKING:
     from hodios.providers.catalog import Catalog
     from hodios.providers.catalog_rows import Offer
+    from hodios.providers.client import LocalState
 
 _PRICES = ("$/M in", "$/M out")
+_STATES = {
+    "ready": "ready",
+    "loading": "still loading; hodios models shows when it is served",
+    "installed": "not served any more",
+}
 
 
-def models(
+models = typer.Typer(name="models", rich_markup_mode=None)
+_Name = Annotated[str, typer.Argument(help="Id or alias of an installed model.", show_default=False)]
+
+
+@models.callback(invoke_without_command=True)
+def _list(
+    context: typer.Context,
     everything: Annotated[
         bool, typer.Option("--all", help="The whole catalog, also what is neither installed nor offered here.")
     ] = False,
 ) -> None:
     """List the installed models, and those that providers offer, with prices in dollars per million tokens."""
+    if context.invoked_subcommand is not None:
+        return
     # Imported here because the catalog is not read for other commands.
     from hodios.providers.catalog_store import CatalogStore
     from hodios.providers.listing_shelf import ListingShelf
@@ -42,6 +57,39 @@ def models(
         stdout().print(offers)
     if store.problem:
         stderr().print(store.problem, style="yellow")
+
+
+@models.command("load")
+def _load(model: _Name) -> None:
+    """Serve an installed model too, until the running server stops.
+
+    What a start serves, the setting engine.models says.
+    """
+    _turn(model, "load")
+
+
+@models.command("unload")
+def _unload(model: _Name) -> None:
+    """Serve a model no more.
+
+    Answers under way have 30 seconds to end. The model stays installed.
+    """
+    _turn(model, "unload")
+
+
+def _turn(model: str, action: Literal["load", "unload"]) -> None:
+    config = load()
+    with stderr().status(Text(f"{visible(model)}: {action}ing …")):
+        told = asyncio.run(_turned(config, model, action))
+    stdout().print(f"{visible(told.id)}: {_STATES.get(told.state, told.state)}")
+
+
+async def _turned(config: Config, model: str, action: Literal["load", "unload"]) -> LocalState:
+    # Imported here because the HTTP client would slow down every other command.
+    from hodios.providers.client import Client
+
+    async with Client(server_url(config), known_key(config)) as client:
+        return await client.turn(model, action)
 
 
 def _show_installed(config: Config) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -31,6 +32,14 @@ class ServedModel(Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     context_length: int = 0
     status: str = ""
+
+
+class LocalState(Struct, frozen=True):
+    """What the server says of a model of its machine."""
+
+    id: str
+    state: str
+    error: str | None = None
 
 
 class Counts(Struct, frozen=True):
@@ -122,6 +131,16 @@ class Client:
             async with self._session.post(f"{self._url}/admin/v1/sync", json=body) as response:
                 await _check(response)
                 return msgspec.json.decode(await response.read(), type=SyncOutcomes).data
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def turn(self, model: str, action: Literal["load", "unload"]) -> LocalState:
+        """Have the server load an installed model, or serve it no more."""
+        url = f"{self._url}/admin/v1/local/models/{quote(model, safe='/')}/{action}"
+        try:
+            async with self._session.post(url) as response:
+                await _check(response)
+                return msgspec.json.decode(await response.read(), type=LocalState)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 
