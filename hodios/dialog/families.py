@@ -56,6 +56,10 @@ _LLAMA3 = (
 )
 COMMON_TOKENS = (*_CHATML, *_INST, *_LLAMA3, "<|endoftext|>")
 """Control tokens that many vocabularies have, for where one's own is not known."""
+_LLAMA_GUARD = (
+    *("<BEGIN UNSAFE CONTENT CATEGORIES>", "<END UNSAFE CONTENT CATEGORIES>"),
+    *("<BEGIN CONVERSATION>", "<END CONVERSATION>", "\nUser:", "\nAgent:"),
+)
 _ALPACA = ("### Instruction:", "### Input:", "### Response:")
 
 _ALL = (
@@ -72,6 +76,13 @@ _ALL = (
     ),
     Family(
         name="llama3", template="llama3", format="llama3", stop_strings=("<|eot_id|>", "<|eom_id|>"), markup=_LLAMA3
+    ),
+    Family(
+        name="llama-guard3",
+        template="llama-guard3",
+        stop_strings=("<|eot_id|>", "<|eom_id|>"),
+        markup=(*_LLAMA3, *_LLAMA_GUARD),
+        merges_turns=True,
     ),
     Family(
         name="llama2",
@@ -142,6 +153,7 @@ _ALL = (
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _ALL})
 
 _TEMPLATE_SIGNS = (
+    ("<BEGIN UNSAFE CONTENT CATEGORIES>", "llama-guard3"),
     ("<|im_start|>", "chatml"),
     ("<|start_header_id|>", "llama3"),
     ("<<SYS>>", "llama2"),
@@ -158,6 +170,7 @@ _MODEL_NAMES = (
     (r"hermes-2-pro|hermes-2-theta|hermes-3|hermes-4", "hermes"),
     (r"hermes-2\b|openhermes|nous-hermes-2", "chatml"),
     (r"vicuna", "vicuna"),
+    (r"llama-?guard-?3", "llama-guard3"),
     (r"llama-?3.*instruct", "llama3"),
     (r"llama-?2.*chat", "llama2"),
     (r"mistral-7b-instruct-v0\.[12]|mixtral-8x7b-instruct", "mistral-v1"),

@@ -1,0 +1,8 @@
+"""What the tests of the guards share: the `scripted_upstream` of the providers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent / "providers"))
