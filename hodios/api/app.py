@@ -34,7 +34,7 @@ from hodios.api.generation import Generations
 from hodios.api.health import Health
 from hodios.api.local_models import LocalModels
 from hodios.api.metrics import Metrics
-from hodios.api.model_history import ModelHistory
+from hodios.api.model_records import model_records
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
 from hodios.api.processes import Processes
@@ -268,7 +268,7 @@ def _handlers(
     health = Health(gateway, store, parts.status, parts.account_report, processes=parts.processes, monotonic=monotonic)
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, names_of(gateway, store), config.max_body_bytes)
-    model_history = ModelHistory(gateway, lambda: store.current, parts.synchronizer, parts.history)
+    records = model_records(config.home, gateway, lambda: store.current, parts.synchronizer, parts.history)
     document = openapi_document(config.max_choices)
     return {
         "chat/completions": generation.chat,
@@ -294,7 +294,7 @@ def _handlers(
         "prices": admin.prices,
         **account_admin.handlers(),
         **web_handlers(config, parts.sessions, parts.accounts, clock=clock, monotonic=monotonic),
-        **model_history.handlers(),
+        **records,
         **parts.usage.handlers(),
         **parts.recommendations.handlers(),
     }

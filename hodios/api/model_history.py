@@ -126,19 +126,23 @@ class ModelHistory:
 
     def _model(self, exchange: Exchange) -> str:
         """Its id. Raises ModelNotFound."""
-        name = exchange.scope["path_params"]["id"]
-        try:
-            return self._gateway.resolve(name).card.id
-        except ModelNotFound:
-            row = self._rows().find(name)
-            if row is None:
-                raise
-            return row.id
+        return named_model(exchange.scope["path_params"]["id"], self._gateway, self._rows())
 
     def _providers(self, model: str) -> list[str]:
         """Who serves it, and after them who did and does not any more."""
         serving = [seat.provider.name for seat in self._gateway.seats() if seat.card.id == model]
         return list(dict.fromkeys([*serving, *(provider for provider, id, _ in self._history.pasts() if id == model)]))
+
+
+def named_model(name: str, gateway: Gateway, rows: Catalog) -> str:
+    """The id of the model that somebody serves under this name, or the catalog has. Raises ModelNotFound."""
+    try:
+        return gateway.resolve(name).card.id
+    except ModelNotFound:
+        row = rows.find(name)
+        if row is None:
+            raise
+        return row.id
 
 
 def _hours_in(text: str | None) -> int:

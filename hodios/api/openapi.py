@@ -13,6 +13,7 @@ from hodios.api.admin import PRICE_FILTERS
 from hodios.api.admin_schemas import admin_schemas
 from hodios.api.catalog import FILTERS
 from hodios.api.checks import Kind
+from hodios.api.eval_runs import eval_schemas
 from hodios.api.facts import fact_schemas
 from hodios.api.local_models import local_model_schemas
 from hodios.api.model_history import HISTORY_FILTERS, model_history_schemas
@@ -80,7 +81,7 @@ def openapi_document(max_choices: int) -> Schema:
 def _admin_schemas() -> dict[str, Schema]:
     tables = (
         *(admin_schemas, request_schemas, account_schemas, usage_schemas, recommendation_schemas),
-        *(session_schemas, model_history_schemas, fact_schemas, local_model_schemas),
+        *(session_schemas, model_history_schemas, fact_schemas, local_model_schemas, eval_schemas),
     )
     return {name: schema for table in tables for name, schema in table().items()}
 
@@ -146,7 +147,7 @@ _BODIES = {
 }
 _BODILESS = frozenset({"sync", *ACCOUNTS})
 """Whose bodies may be missing."""
-_MODELS = ("model", "endpoints", "model_prices", "model_history")
+_MODELS = ("model", "endpoints", "model_prices", "model_history", "model_evals")
 _CREATES = ("create_key", "create_project", "start_pull")
 _SUCCESSES = {
     "chat/completions": "ChatCompletion",
@@ -156,6 +157,7 @@ _SUCCESSES = {
     "endpoints": "Endpoints",
     "model_prices": "ModelPrices",
     "model_history": "ModelCourse",
+    "model_evals": "ModelEvals",
     "facts": "Facts",
     "generation": "Generation",
     "status": "ServiceStatus",
