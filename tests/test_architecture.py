@@ -24,7 +24,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 BANNED = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "base_utils"}
 CATCHES_ALL = {
     "hodios/accounts/background.py",
-    "hodios/api/app.py",
+    "hodios/api/door.py",
     "hodios/engine/worker.py",
     "hodios/functions.py",
     "hodios/router/history_file.py",

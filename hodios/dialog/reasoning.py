@@ -53,7 +53,8 @@ class ReasoningParser:
         self._closing: Splitter | None = None
         """Looks for the end of a thought, while one is open."""
         self._is_answering = False
-        self._step: Callable[[str, int, list[Piece]], int] = self._read_start
+        self._step: Callable[[ReasoningParser, str, int, list[Piece]], int] = ReasoningParser._read_start
+        """Not bound: a parser that held itself would stay until the collector of cycles comes by."""
         self._has_thought = bool(opened)
         self._begun = ""
         """What may become an opening tag."""
@@ -71,7 +72,7 @@ class ReasoningParser:
         pieces: list[Piece] = []
         position, end = 0, len(text)
         while position < end:
-            position = self._step(text, position, pieces)
+            position = self._step(self, text, position, pieces)
         return pieces
 
     def finish(self) -> Sequence[Piece]:
@@ -105,14 +106,14 @@ class ReasoningParser:
             self._read_thought(begun, 0, pieces)
             return
         self._is_answering = True
-        self._step = self._read_answer
+        self._step = ReasoningParser._read_answer
         held = begun if self._has_thought else "".join(self._spaces) + begun
         if held:
             pieces += self._answer.push(held)
 
     def _open(self, name: str) -> None:
         self._closing = Splitter(_CLOSING[name])
-        self._step = self._read_thought
+        self._step = ReasoningParser._read_thought
         self._has_thought, self._is_blank = True, True
         self._opened = self._begun = ""
         self._spaces.clear()
@@ -125,7 +126,7 @@ class ReasoningParser:
             self._think(shown, pieces)
         if closing.tag is not None:
             self._closing = None
-            self._step = self._read_start
+            self._step = ReasoningParser._read_start
             self._spaces.clear()
         return position
 
