@@ -210,8 +210,12 @@ class Accounts:
         return found
 
     def progress(self, reservation: Reservation, spent: Spent) -> bool:
-        """After each piece of an answer. Whether it may go on; if not, a budget is spent and the answer must end."""
+        """After each piece of an answer. Whether it may go on; if not, `more` says whether it must end."""
         return self._reservations.progress(reservation, spent)
+
+    async def more(self, reservation: Reservation) -> bool:
+        """Waits for what is to be had besides. Whether the answer may go on; if not, a budget is spent."""
+        return await self._reservations.more(reservation)
 
     def settle(
         self, reservation: Reservation, outcome: Outcome, spent: Spent, *, is_estimated: bool = False

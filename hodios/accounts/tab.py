@@ -60,6 +60,9 @@ class Tab:
         spent = Spent(prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
         return self._accounts.progress(self._reservations[number], spent)
 
+    async def more(self, number: int) -> bool:
+        return await self._accounts.more(self._reservations[number])
+
     def settle(self, number: int, attempt: Attempt) -> None:
         reservation = self._reservations.get(number)
         if reservation is None:

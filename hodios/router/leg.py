@@ -75,14 +75,17 @@ class Leg:
         await payer.reserve(self.number, self.seat.card, self._request, num_prompt_tokens)
         self._is_paid = True
 
-    def is_spent(self) -> bool:
-        """Whether nothing is left to pay what would come next."""
+    def is_short(self) -> bool:
+        """Whether nothing is at hand to pay what would come next; `has_more` says whether it can be had."""
         course = self.course
         if self._payer is None or not course.open_choices:
             return False
         return not self._payer.progress(
             self.number, course.num_prompt_tokens, course.num_cached_tokens, course.num_tokens
         )
+
+    async def has_more(self) -> bool:
+        return self._payer is not None and await self._payer.more(self.number)
 
     def begin_to_show(self, now_s: float) -> None:
         """Its first token has come."""

@@ -91,7 +91,7 @@ class Router:
                             leg.finish = event
                         else:
                             yield event if seam is None else seam.pass_on(event)
-                        if payer is not None and leg.is_spent():
+                        if payer is not None and leg.is_short() and not await leg.has_more():
                             for event in _cut_short(leg):
                                 yield event
                             break

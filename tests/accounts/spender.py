@@ -73,7 +73,7 @@ async def spend(accounts: Accounts, admitted: Admitted, rng: random.Random, name
         for tokens in range(10, rng.randint(10, most) + 1, 10):
             used = Spent(prompt_tokens=50, cached_tokens=0, completion_tokens=tokens)
             tell(f"{name}-{number}", tokens)
-            if not accounts.progress(reservation, used):
+            if not (accounts.progress(reservation, used) or await accounts.more(reservation)):
                 break
             await asyncio.sleep(0)
         cost = accounts.settle(reservation, "answered", used)

@@ -135,7 +135,8 @@ class Life:
                 while not is_over and used.completion_tokens < most:
                     more = min(rng.randint(1, MOST_IN_PIECE), most - used.completion_tokens)
                     used = Spent(prompt_tokens=100, cached_tokens=0, completion_tokens=used.completion_tokens + more)
-                    is_over = not reservations.progress(held, used) or rng.random() < 0.1
+                    is_paid = reservations.progress(held, used) or await reservations.more(held)
+                    is_over = not is_paid or rng.random() < 0.1
                     await asyncio.sleep(0)
             finally:
                 if used.completion_tokens or rng.random() < 0.5:

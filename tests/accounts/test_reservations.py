@@ -264,7 +264,7 @@ async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book:
         while len(others) < 1000:
             others.append(await process.reservations.hold(wanted(where, f"other {len(others)}"), NOW_S))
     tokens = piece
-    while process.reservations.progress(growing, spent(tokens)):
+    while process.reservations.progress(growing, spent(tokens)) or await process.reservations.more(growing):
         tokens += piece
         await asyncio.sleep(0)
     assert cost_of(PRICE, spent(tokens)) <= growing.reserved
@@ -274,6 +274,33 @@ async def test_an_answer_ends_where_no_more_is_to_be_had(process: Process, book:
         process.reservations.settle(other, "answered", spent(other.worst and 50), NOW_S)
     await process.drain.pass_on()
     assert book.settled[TOTAL] + book.leased(TOTAL) <= 10 * WORST
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+async def test_an_answer_that_comes_at_once_waits_for_the_store(process: Process, book: Book, is_left: bool) -> None:
+    """The first lease has exactly what the first attempt needs, and more is counted than that."""
+    where = charging(key(total=10 * WORST if is_left else WORST + 10))
+    held = await process.reservations.hold(wanted(where, "r"), NOW_S)
+    assert process.purse.free(TOTAL) == 0
+    for tokens in (1100, 1500, 4000):
+        assert not process.reservations.progress(held, spent(tokens))
+        assert await process.reservations.more(held) is is_left
+    process.reservations.settle(held, "answered", spent(990), NOW_S)
+    assert not await process.reservations.more(held)
+    assert await process.drain.pass_on()
+    assert book.settled[TOTAL] == cost_of(PRICE, spent(990))
+
+
+async def test_an_answer_that_is_settled_while_it_waits_ends(process: Process, book: Book) -> None:
+    held = await process.reservations.hold(wanted(charging(key(total=10 * WORST)), "r"), NOW_S)
+    assert not process.reservations.progress(held, spent(1500))
+    waiting = asyncio.create_task(process.reservations.more(held))
+    await asyncio.sleep(0)
+    cost = process.reservations.settle(held, "cancelled", spent(1500), NOW_S)
+    assert not await waiting
+    await process.purse.quiet()
+    assert process.purse.free(TOTAL) == book.leased(TOTAL) - (cost or 0)
+    assert await process.drain.pass_on()
 
 
 async def test_what_is_only_counted_in_the_end_is_reserved_once_it_is_known(process: Process, book: Book) -> None:
@@ -402,7 +429,8 @@ class LedgerMachine(RuleBasedStateMachine):
             if reservation in self.must_end or tokens > reservation.wanted.most_completion_tokens:
                 return
             held[reservation] = spent(tokens)
-            if not self.processes[which].reservations.progress(reservation, spent(tokens)):
+            reservations = self.processes[which].reservations
+            if not (reservations.progress(reservation, spent(tokens)) or await reservations.more(reservation)):
                 self.must_end.add(reservation)
             await asyncio.sleep(0)
 

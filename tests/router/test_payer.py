@@ -23,11 +23,13 @@ from hodios.types import Attempt, ModelCard, Request, Routing
 
 
 class Purse:
-    """Pays for whoever is in `pays`, as long as no more than `most` tokens are generated."""
+    """Pays for all but those in `refuses`, as long as no more than `most` tokens are generated, and for `later` more of
+    them each time that it was waited for."""
 
-    def __init__(self, refuses: dict[str, HodiosError] | None = None, most: int = 10**9) -> None:
+    def __init__(self, refuses: dict[str, HodiosError] | None = None, most: int = 10**9, later: int = 0) -> None:
         self.refuses = refuses or {}
         self.most = most
+        self.later = later
         self.held: dict[int, str] = {}
         self.counted: dict[int, int | None] = {}
         self.progressed: list[tuple[int, int]] = []
@@ -47,6 +49,12 @@ class Purse:
         assert number not in self.settled
         self.progressed.append((number, completion_tokens))
         return completion_tokens < self.most
+
+    async def more(self, number: int) -> bool:
+        assert self.progressed[-1][1] >= self.most, "there was enough"
+        await asyncio.sleep(0.01)
+        self.most += self.later
+        return self.later > 0
 
     def settle(self, number: int, attempt: Attempt) -> None:
         assert number not in self.settled, "an attempt is settled once"
@@ -165,6 +173,14 @@ def test_an_answer_ends_where_nothing_is_left_and_says_so() -> None:
     assert isinstance(finish, Finish)
     assert finish.usage.completion_tokens == purse.settled[1].completion_tokens == purse.progressed[-1][1]
     assert purse.settled[1].outcome == "answered"
+
+
+def test_an_answer_goes_on_for_which_more_is_had_later() -> None:
+    purse = Purse(most=2, later=1)
+    found = ask(line(good()), purse)
+    assert found.text == answer_to(request())
+    assert not any(isinstance(event, Noticed) for event in found.events)
+    assert purse.most > 4
 
 
 def test_the_last_token_that_is_paid_may_be_the_answers_last() -> None:
