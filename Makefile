@@ -11,10 +11,10 @@ WORKERS ?= 2
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-ui bench-full soak format docs clean
+.PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-endurance bench-ui bench-full soak format docs clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) ## Set everything up and serve on 127.0.0.1:8000
 	@exec $(VENV)/bin/hodios serve
@@ -55,6 +55,9 @@ bench-dialog: $(DEV) ## How fast tool calls are read out of answers
 
 bench-gateway: $(DEV) ## The gateway beside vllm-router, smg, Portkey and LiteLLM
 	@$(RUN) -m benchmarks.gateway
+
+bench-endurance: $(DEV) ## What grows while the gateway answers a million requests
+	@$(RUN) -m benchmarks.endurance
 
 bench-ui: $(DEV) ## The web page: time until it can be used, frames per second
 	@$(RUN) -m benchmarks.page --chromium "$$(scripts/need chromium chromium)"

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from benchmarks import gateway_plan as plan
 from benchmarks.figures import Samples
 from benchmarks.gateway_peers import LOAD_CPU, Gateway, free_port, on_cpu
 from benchmarks.load import Load, Seen
-from benchmarks.processes import BenchmarkError, Process
+from benchmarks.processes import BenchmarkError
 from hodios.machine import cpu_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -44,7 +43,8 @@ def main(arguments: list[str]) -> int:
             if name in gateway_peers.PACKAGES:
                 gateway_peers.install(name, CACHE / "gateways" / name.lower(), dict(os.environ))
         with contextlib.ExitStack() as stack:
-            ports = _open_upstream(stack)
+            folder = CACHE / "benchmarks" / "upstream"
+            ports = upstream.opened(stack, folder, _log("upstream"), prefix=on_cpu(LOAD_CPU, []))
             for is_streamed, port in ports.items():
                 with contextlib.ExitStack() as phase:
                     names = [name for name in options.subjects if not is_streamed or name in plan.STREAMING]
@@ -82,24 +82,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 def _require_cpus() -> None:
     if not {gateway_peers.GATEWAY_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
         raise BenchmarkError("it takes processor cores 0 and 1, one for the gateway and one for the load")
-
-
-def _open_upstream(stack: contextlib.ExitStack) -> dict[bool, int]:
-    """The ports on which answers are whole (False) and streamed (True)."""
-    ports = {is_streamed: free_port() for is_streamed in (False, True)}
-    answers = {
-        ports[False]: (upstream.JSON, plan.whole_answer()),
-        ports[True]: (upstream.EVENTS, plan.streamed_answer()),
-    }
-    command = upstream.command(CACHE / "benchmarks" / "upstream", answers)
-    process = Process(on_cpu(LOAD_CPU, command), _log("upstream"), env=dict(os.environ))
-    stack.callback(process.close)
-    for _ in range(100):
-        process.require_running()
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{ports[True]}/health"):
-            return ports
-        time.sleep(0.1)
-    raise BenchmarkError(f"the upstream does not come up: {process.last_words()}")
 
 
 def _log(name: str) -> Path:

@@ -154,7 +154,7 @@ class Gateway:
 
     def resident_mib(self) -> float:
         """Of all its processes together; what they share counts as often as it is shared."""
-        return sum(_resident_kib(pid) for pid in tree(self._process.pid)) / 1024
+        return sum(map(resident_mib, tree(self._process.pid)))
 
 
 def on_cpu(cpu: int, argv: list[str]) -> list[str]:
@@ -170,9 +170,9 @@ def tree(pid: int) -> list[int]:
     return [pid, *(each for child in children for each in tree(int(child)))]
 
 
-def _resident_kib(pid: int) -> int:
+def resident_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def free_port() -> int:

@@ -7,10 +7,12 @@ one that is not 200, or in which a chunk is missing, merged with another or out 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httptools
@@ -19,6 +21,8 @@ import uvloop
 from msgspec import Struct
 
 PATH = "/v1/chat/completions"
+NUMBER = "0123456789AB"
+"""Stands in a body for the number of the request, which has as many digits."""
 _TEXT = re.compile(rb'"content":\s*"([^"]+)"')
 _PATIENCE_S = 60.0
 """As long as nothing at all may come. How long an answer takes is for its figures to tell, not for a limit."""
@@ -27,7 +31,10 @@ _PATIENCE_S = 60.0
 class Load(Struct, frozen=True, kw_only=True):
     body: str
     num_connections: int
-    seconds: float
+    seconds: float = 0.0
+    num_requests: int = 0
+    """So many of them, at least one for each connection, instead of for so long."""
+    first_number: int = 0
     texts: Sequence[str] = ()
     """What the chunks of a streamed answer must say, one by one; empty where it is not streamed."""
     port: int = 0
@@ -60,7 +67,8 @@ def problem(status: int, answer: bytes, texts: Sequence[bytes]) -> str:
     if found == texts:
         return "" if answer.count(b"data: [DONE]") == 1 else "the stream has no end"
     place = next((n for n, pair in enumerate(zip(found, texts, strict=False)) if pair[0] != pair[1]), len(found))
-    return f"{len(found)} chunks with text instead of {len(texts)}; the first that differs is number {place}"
+    differs = f"{len(found)} chunks with text instead of {len(texts)}; the first that differs is number {place}"
+    return f"{differs}; the answer ends with {answer[-300:]!r}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -84,12 +92,15 @@ def seen(times: Sequence[tuple[float, float]], seconds: float) -> Seen:
 class _Connection(asyncio.Protocol):
     """Its parser calls the methods `on_…`."""
 
-    def __init__(self, load: Load, until_s: float, done: asyncio.Future[None]) -> None:
+    def __init__(self, load: Load, numbers: Iterator[int], until_s: float, done: asyncio.Future[None]) -> None:
+        """`numbers` are those of the requests that nobody has sent yet."""
         headers = {"Host": f"127.0.0.1:{load.port}", "Content-Type": "application/json", **load.headers}
         body = load.body.encode()
         lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         self._request = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+        self._is_numbered = NUMBER in load.body
         self._texts = [text.encode() for text in load.texts]
+        self._numbers = numbers
         self._until_s = until_s
         self._done = done
         self.times: list[tuple[float, float]] = []
@@ -97,15 +108,16 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._ask()
+        self._ask(next(self._numbers))
 
-    def _ask(self) -> None:
+    def _ask(self, number: int) -> None:
         # One for each answer: it does not go on after a chunked one.
         self._parser = httptools.HttpResponseParser(self)
         self._answer = bytearray()
         self._first_s = 0.0
         self._asked_s = time.perf_counter()
-        self._transport.write(self._request)
+        numbered = b"%0*d" % (len(NUMBER), number)
+        self._transport.write(self._request.replace(NUMBER.encode(), numbered) if self._is_numbered else self._request)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -121,8 +133,8 @@ class _Connection(asyncio.Protocol):
         wrong = problem(self._parser.get_status_code(), bytes(self._answer), self._texts)
         if wrong:
             self._fail(wrong)
-        elif self.last_s < self._until_s:
-            self._ask()
+        elif self.last_s < self._until_s and (number := next(self._numbers, None)) is not None:
+            self._ask(number)
         elif not self._done.done():
             self._done.set_result(None)
 
@@ -146,10 +158,16 @@ async def run(load: Load, patience_s: float = _PATIENCE_S) -> Seen:
     """Raises Failure, OSError."""
     loop = asyncio.get_running_loop()
     began_s = time.perf_counter()
+    numbers = iter(
+        range(load.first_number, load.first_number + load.num_requests)
+        if load.num_requests
+        else itertools.count(load.first_number)
+    )
+    until_s = math.inf if load.num_requests else began_s + load.seconds
     connections = []
     ends = [loop.create_future() for _ in range(load.num_connections)]
     for done in ends:
-        connection = _Connection(load, began_s + load.seconds, done)
+        connection = _Connection(load, numbers, until_s, done)
         connections.append(connection)
         await loop.create_connection(lambda made=connection: made, "127.0.0.1", load.port)  # type: ignore[misc] # mypy takes the default for an argument
     try:

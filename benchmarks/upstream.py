@@ -6,20 +6,43 @@ Ours: `python -m benchmarks.upstream FOLDER PORT…`, with the answers in `FOLDE
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
+import os
 import shutil
 import sys
+import time
+import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httptools
 import uvloop
 
-from benchmarks.gateway_plan import MODEL
+from benchmarks import gateway_plan as plan
+from benchmarks.gateway_peers import free_port
+from benchmarks.processes import BenchmarkError, Process
 
-MODELS = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "upstream"}]})
+MODELS = json.dumps({"object": "list", "data": [{"id": plan.MODEL, "object": "model", "owned_by": "upstream"}]})
 JSON, EVENTS = "application/json", "text/event-stream"
+
+
+def opened(stack: contextlib.ExitStack, folder: Path, log_path: Path, *, prefix: Sequence[str] = ()) -> dict[bool, int]:
+    """The ports on which answers are whole (False) and streamed (True). `prefix` is a program that starts others.
+
+    Raises BenchmarkError."""
+    ports = {is_streamed: free_port() for is_streamed in (False, True)}
+    answers = {ports[False]: (JSON, plan.whole_answer()), ports[True]: (EVENTS, plan.streamed_answer())}
+    process = Process([*prefix, *command(folder, answers)], log_path, env=dict(os.environ))
+    stack.callback(process.close)
+    for _ in range(100):
+        process.require_running()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{ports[True]}/health"):
+            return ports
+        time.sleep(0.1)
+    raise BenchmarkError(f"the upstream does not come up: {process.last_words()}")
 
 
 def command(folder: Path, answers: dict[int, tuple[str, bytes]]) -> list[str]:
