@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from hodios import launches, router_settings, store_settings
+from hodios import guard_settings, launches, router_settings, store_settings
 from hodios import setting_values as kinds
 from hodios.admin_key import check_exposed, check_keys_secret
 from hodios.errors import ConfigError
@@ -55,6 +55,7 @@ class Config(Struct, frozen=True, kw_only=True):
     remote: tuple[Remote, ...] = ()
     providers: tuple[ProviderSettings, ...] = ()
     router: router_settings.RouterSettings | None = None
+    guard: guard_settings.GuardSettings | None = None
     launch: tuple[launches.Launch, ...] = ()
     store_url: str | None = None
     limits_url: str | None = None

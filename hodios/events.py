@@ -1,16 +1,17 @@
 """What a provider yields while it answers. The whole answer is a fold over these.
 
-Grammar: `Started (Text | Reasoning | ToolCall | Noticed | Stopped)* Finish`. Each choice has any number of `Text`,
-`Reasoning` and `ToolCall`, and then exactly one `Stopped`; the stream has exactly one `Finish`, or ends with one
-`HodiosError` raised instead of it. An answer that `is_shown_whole` may start anew in the router: what came before
-counts no more.
+Grammar: `Started (Text | Reasoning | ToolCall | Noticed | Judged | Stopped)* Finish`. Each choice has any number of
+`Text`, `Reasoning` and `ToolCall`, and then exactly one `Stopped`; the stream has exactly one `Finish`, or ends with
+one `HodiosError` raised instead of it. An answer that `is_shown_whole` may start anew in the router: what came before
+counts no more. `Judged` comes from guards alone, never from a provider: for the prompt at any time after the start, for
+a choice no later than its `Stopped`.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from hodios.types import FinishReason, Route, Warning
+from hodios.types import FinishReason, Judgement, Route, Warning
 
 
 class TokenLogprob(Struct, frozen=True):
@@ -86,6 +87,14 @@ class Noticed(Struct, frozen=True, tag=True):
     warning: Warning
 
 
+class Judged(Struct, frozen=True, tag=True):
+    """What guards say so far; takes the place of what they said before."""
+
+    index: int | None
+    """None: of the prompt, which all choices have in common."""
+    judgement: Judgement
+
+
 class Stopped(Struct, frozen=True, tag=True):
     """One choice has ended. `stop_reason` is the stop string or stop token id that ended it, if one did.
 
@@ -105,4 +114,4 @@ class Finish(Struct, frozen=True, tag=True):
     """Filled in by the router."""
 
 
-Event = Started | Text | Reasoning | ToolCall | Noticed | Stopped | Finish
+Event = Started | Text | Reasoning | ToolCall | Noticed | Judged | Stopped | Finish

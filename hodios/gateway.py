@@ -15,6 +15,8 @@ from msgspec import structs
 from hodios.accounts.tab import Tab
 from hodios.errors import ModelNotFound, PermissionDenied, UnsupportedParameter
 from hodios.events import Event, Noticed, Started, ToolCall
+from hodios.guard.guarding import Guarding
+from hodios.guard.watch import Watch
 from hodios.providers.base import ModelHealth, Provider
 from hodios.router.demand import image_params
 from hodios.router.router import Router
@@ -42,8 +44,11 @@ class Gateway:
     """Where several serve the same id or alias, each of them may answer; who is asked first the router says. Providers
     may come and go in the sequence."""
 
-    def __init__(self, providers: Sequence[Provider], router: Router | None = None) -> None:
+    def __init__(
+        self, providers: Sequence[Provider], router: Router | None = None, guarding: Guarding | None = None
+    ) -> None:
         self._providers = providers
+        self._guarding = guarding
         self._router = router or Router()
         self._catalog: tuple[tuple[int, tuple[ModelCard, ...]], ...] = ()
         self._seats: dict[str, tuple[Seat, ...]] = {}
@@ -65,17 +70,29 @@ class Gateway:
     ) -> AsyncGenerator[Event, None]:
         """The events of the answer, in their grammar. Closing it stops whoever is at work.
 
-        `on_attempt` is told of each who is asked; `tab` pays, and its key says who may be. Raises ModelNotFound,
-        PermissionDenied and UnsupportedParameter at once, HodiosError while answering.
+        `on_attempt` is told of each who is asked; `tab` pays, and its key says who may be, and what guards do. Raises
+        ModelNotFound, PermissionDenied and UnsupportedParameter at once, HodiosError while answering.
         """
         groups, missing = self._groups(request)
         if tab is not None:
             groups = _allowed(request, groups, tab.key)
         self._check_images(request, groups)
-        events = self._router.generate(request, groups, on_attempt, tab)
+        watch = self._watch(request, tab)
+        if watch is None:
+            events = self._router.generate(request, groups, on_attempt, tab)
+        else:
+            events = self._router.generate(request, groups, on_attempt, tab, watch.is_over)
         if missing:
             events = _noticing(events, missing)
-        return events if request.parallel_tool_calls else _one_call(events)
+        if not request.parallel_tool_calls:
+            events = _one_call(events)
+        return events if watch is None else watch.events(events)
+
+    def _watch(self, request: Request, tab: Tab | None) -> Watch | None:
+        if self._guarding is None:
+            return None
+        policy = self._guarding.policy() if tab is None else self._guarding.policy(*tab.guard_policies)
+        return self._guarding.watch(request, policy)
 
     def _groups(self, request: Request) -> tuple[list[Group], list[Warning]]:
         """Of the model and its fallbacks those that somebody serves, and what to say of the others. Raises

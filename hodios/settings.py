@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hodios import launches, remotes, router_settings, store_settings
+from hodios import guard_settings, launches, remotes, router_settings, store_settings
 from hodios import setting_values as kinds
 from hodios.setting_values import Setting
 
@@ -198,6 +198,14 @@ SETTINGS: tuple[Setting, ...] = (
         "a section `[router]` (environment: the same as JSON)",
         "Who is asked first and how often, see [routing](routing.md).",
         write=router_settings.write,
+    ),
+    Setting(
+        "",
+        "guard",
+        guard_settings.parse,
+        "a section `[guard]` (environment: the same as JSON)",
+        "Which content filters look at prompts and answers, and what follows, see [safety](safety.md#policies).",
+        write=guard_settings.write,
     ),
     Setting(
         "",

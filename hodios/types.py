@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from msgspec import Struct, field
 
@@ -187,6 +187,40 @@ class Request(Struct, frozen=True, kw_only=True):
     @property
     def is_chat(self) -> bool:
         return self.messages is not None
+
+
+Category = Literal["hate", "self_harm", "sexual", "violence", "jailbreak", "profanity"]
+"""What answers have a slot for in their `content_filter_results`."""
+CATEGORIES: tuple[Category, ...] = get_args(Category)
+Side = Literal["prompt", "answer", "document"]
+"""Who wrote a text: the client's user, the model, or somebody whom neither knows (results of tools, documents)."""
+
+
+class GuardRun(Struct, frozen=True, kw_only=True):
+    """What one guard said of the texts of one side."""
+
+    guard: str
+    version: str
+    side: Side
+    scores: Mapping[str, float] = {}
+    """Category → 0…1, the highest of all texts; one that is missing was not looked at."""
+    further: Mapping[str, float] = {}
+    """Categories without a slot, under the guard's own names."""
+    duration_s: float = 0.0
+    problem: str = ""
+    """Why it has not judged, or not all of it; "" where it has."""
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """What guards say of the prompt or of one choice so far, and what the policy makes of it."""
+
+    runs: tuple[GuardRun, ...] = ()
+    asked: frozenset[Category] = frozenset()
+    """Those that somebody should look at, once there is text."""
+    flagged: frozenset[str] = frozenset()
+    """Categories whose score reached their threshold."""
+    blocked: frozenset[str] = frozenset()
+    """Those of them for which it was stopped."""
 
 
 class Range(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

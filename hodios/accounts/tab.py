@@ -11,6 +11,7 @@ from hodios.accounts.accounts import Accounts, Offer
 from hodios.accounts.entries import Spent
 from hodios.accounts.keyring import Admitted
 from hodios.accounts.reservations import Reservation
+from hodios.guard_settings import NO_POLICY, GuardPolicy
 from hodios.store.records import KeyRecord
 from hodios.types import Attempt, ModelCard, Request
 
@@ -38,6 +39,12 @@ class Tab:
     @property
     def key(self) -> KeyRecord:
         return self._admitted.key
+
+    @property
+    def guard_policies(self) -> tuple[GuardPolicy, GuardPolicy]:
+        """Of the key and of its project."""
+        project = self._admitted.project
+        return self._admitted.key.guard, project.guard if project else NO_POLICY
 
     async def reserve(
         self, number: int, card: ModelCard, request: Request, num_prompt_tokens: int | None = None

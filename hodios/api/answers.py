@@ -10,6 +10,7 @@ from msgspec import structs
 from hodios.api.calls import Calls
 from hodios.api.exchange import Exchange
 from hodios.api.explanation import cost_number, route_of
+from hodios.api.filters import filter_details, filter_results
 from hodios.api.logprobs import TextLogprobs, chat_logprobs
 from hodios.api.prompts import num_characters, num_json_characters
 from hodios.api.wire import Call, readable, warn
@@ -17,6 +18,7 @@ from hodios.errors import ProviderError
 from hodios.events import (
     Event,
     Finish,
+    Judged,
     Noticed,
     Reasoning,
     Started,
@@ -27,14 +29,7 @@ from hodios.events import (
     Usage,
 )
 from hodios.money import cost_of
-from hodios.types import FinishReason, Request, Route, Warning
-
-CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak", "profanity")
-CONTENT_FILTER_RESULTS: dict[str, dict[str, bool]] = {
-    **{category: {"filtered": False} for category in CATEGORIES[:4]},
-    **{category: {"filtered": False, "detected": False} for category in CATEGORIES[4:]},
-}
-CONTENT_FILTER_DETAILS: dict[str, list[str]] = {"guards": [], "not_evaluated": list(CATEGORIES)}
+from hodios.types import FinishReason, Judgement, Request, Route, Warning
 
 
 class Tally:
@@ -67,6 +62,8 @@ class Tally:
                 self.notice(event)
             case Stopped():
                 self.stop(event)
+            case Judged():
+                self.judge(event)
             case Started():
                 self.start(event)
             case Finish():
@@ -79,6 +76,7 @@ class Tally:
         belongs to an answer that was given up."""
         exchange = self._exchange
         exchange.num_tool_calls = 0
+        exchange.judged.clear()
         self._response_characters = 0
         self._tokens = {}
         self.noticed = []
@@ -108,6 +106,14 @@ class Tally:
 
     def stop(self, event: Stopped) -> None:
         self.finish_reasons[event.index] = event.finish_reason
+
+    def judge(self, event: Judged) -> None:
+        self._exchange.judged[event.index] = event.judgement
+
+    def judgements(self, index: int) -> tuple[Judgement | None, Judgement | None]:
+        """What guards say of the prompt and of a choice."""
+        judged = self._exchange.judged
+        return judged.get(None), judged.get(index)
 
     def notice(self, event: Noticed) -> None:
         """What is noticed of every choice is told once."""
@@ -186,9 +192,10 @@ def warning_fields(warnings: Sequence[Warning]) -> list[dict[str, str]]:
 class Choice:
     """One choice of an answer while it grows."""
 
-    def __init__(self, index: int, call: Call) -> None:
+    def __init__(self, index: int, call: Call, tally: Tally) -> None:
         self._index = index
         self._call = call
+        self._tally = tally
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._calls = Calls()
@@ -226,9 +233,10 @@ class Choice:
         fields["finish_reason"] = None if stopped is None else public_finish_reason(stopped, self._call)
         if not self._call.request.is_chat and stopped is not None and stopped.stop_reason is not None:
             fields["stop_reason"] = stopped.stop_reason
-        fields["content_filter_results"] = CONTENT_FILTER_RESULTS
+        judgements = self._tally.judgements(self._index)
+        fields["content_filter_results"] = filter_results(*judgements)
         if self._call.has_filter_details:
-            fields["content_filter_details"] = CONTENT_FILTER_DETAILS
+            fields["content_filter_details"] = filter_details(*judgements)
         return fields
 
     def _message(self) -> dict[str, Any]:
@@ -273,8 +281,8 @@ class Whole:
             case Started():
                 self._started = event
                 num_choices = self._call.request.n * len(self._call.request.prompts or ("",))
-                self._choices = [Choice(index, self._call) for index in range(num_choices)]
-            case Noticed() | Finish():
+                self._choices = [Choice(index, self._call, self._tally) for index in range(num_choices)]
+            case Noticed() | Judged() | Finish():
                 pass
             case _:
                 assert_never(event)

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hodios.accounts.keyring import Admitted
 from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
-from hodios.types import FinishReason, Request
+from hodios.types import FinishReason, Judgement, Request
 
 if TYPE_CHECKING:
     from hodios.api.content import Content
@@ -66,6 +66,8 @@ class Exchange:
         self.is_streamed = False
         self.finish_reasons: tuple[FinishReason, ...] = ()
         """By choice, as far as they have ended."""
+        self.judged: dict[int | None, Judgement] = {}
+        """What guards say of the choices, by their index, and of the prompt, by None."""
         self.error_code: str | None = None
         self.provider = ""
         self.model = ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hodios.api.answers import CATEGORIES
 from hodios.api.catalog_entries import NOT_ASKED, NOT_LISTED, NOT_READY, PERCENTILES, READY, UPTIMES
 from hodios.api.status import STATES
 from hodios.router.past import CAPABILITIES, MEASURES, OUTCOMES, SIZES
+from hodios.types import CATEGORIES
 
 Schema = dict[str, Any]
 

@@ -9,21 +9,16 @@ from typing import Any, assert_never
 
 import msgspec
 
-from hodios.api.answers import (
-    CONTENT_FILTER_DETAILS,
-    CONTENT_FILTER_RESULTS,
-    Tally,
-    public_finish_reason,
-    warning_fields,
-)
+from hodios.api.answers import Tally, public_finish_reason, warning_fields
 from hodios.api.calls import call_deltas
 from hodios.api.exchange import EVENT_STREAM, Exchange, error_fields
 from hodios.api.explanation import route_of
+from hodios.api.filters import filter_details, filter_results
 from hodios.api.logprobs import TextLogprobs, chat_logprobs
 from hodios.api.outbox import Outbox
 from hodios.api.wire import Call
 from hodios.errors import HodiosError
-from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
+from hodios.events import Event, Finish, Judged, Noticed, Reasoning, Started, Stopped, Text, ToolCall
 from hodios.types import Warning
 
 DONE = b"data: [DONE]\n\n"
@@ -47,8 +42,11 @@ class Chunks:
         self._text_logprobs = [TextLogprobs(as_ids=call.has_token_ids) for _ in range(num_choices)]
         self._is_plain = call.request.sampling.logprobs is None and not call.has_continuous_usage
         self._heads: list[bytes] = []
-        self._frame = self._tail = self._filter = b""
-        self._rest = b""
+        self._frame = self._tail = b""
+        self._filters: list[bytes] = []
+        """By choice, as the next one: what guards say so far, and all that follows a text."""
+        self._rests: list[bytes] = []
+        self._has_flags = False
         self._last: Stopped | None = None
         """The last choice's end, held back so that it has whatever was noticed up to the very end."""
 
@@ -67,6 +65,8 @@ class Chunks:
             case Noticed():
                 self._tally.notice(event)
                 return b""
+            case Judged():
+                return self._judged(event)
             case Stopped():
                 return self._stopped(event)
             case Started():
@@ -96,13 +96,33 @@ class Chunks:
         self._frame = b"data: " + _encode(frame)[:-1] + b',"choices":['
         self._heads = [self._frame + b'{"index":%d' % index + self._before for index in self._open]
         self._tail = b',"system_fingerprint":' + _encode(event.fingerprint)
-        self._filter = b',"content_filter_results":' + _encode(CONTENT_FILTER_RESULTS)
-        if call.has_filter_details:
-            self._filter += b',"content_filter_details":' + _encode(CONTENT_FILTER_DETAILS)
-        self._filter += b"}]"
-        self._rest = self._after + b',"logprobs":null,"finish_reason":null' + self._filter
-        self._rest += (b',"usage":null' if call.has_usage_chunk else b"") + self._tail + b"}\n\n"
+        self._filters = [self._filter(0)] * len(self._open)
+        self._rests = [self._rest(0)] * len(self._open)
         return self._opening()
+
+    def _judged(self, event: Judged) -> bytes:
+        """Nothing is sent for it: the chunks that follow have it."""
+        self._tally.judge(event)
+        if not (event.judgement.flagged or self._has_flags or self._call.has_filter_details):
+            return b""
+        self._has_flags = True
+        for index in self._open if event.index is None else (event.index,):
+            found = self._filter(index)
+            if found != self._filters[index]:
+                self._filters[index] = found
+                self._rests[index] = self._rest(index)
+        return b""
+
+    def _filter(self, index: int) -> bytes:
+        judgements = self._tally.judgements(index)
+        told = b',"content_filter_results":' + _encode(filter_results(*judgements))
+        if self._call.has_filter_details:
+            told += b',"content_filter_details":' + _encode(filter_details(*judgements))
+        return told + b"}]"
+
+    def _rest(self, index: int) -> bytes:
+        rest = self._after + b',"logprobs":null,"finish_reason":null' + self._filters[index]
+        return rest + (b',"usage":null' if self._call.has_usage_chunk else b"") + self._tail + b"}\n\n"
 
     def _opening(self) -> bytes:
         """A chat's role chunks, one per choice; and the warnings, in the very first chunk."""
@@ -122,7 +142,7 @@ class Chunks:
 
     def _chunk(self, index: int, middle: bytes, extra: bytes = b"") -> bytes:
         opening = self._frame + b'{"index":%d' % index
-        return opening + middle + self._filter + self._usage() + self._tail + extra + b"}\n\n"
+        return opening + middle + self._filters[index] + self._usage() + self._tail + extra + b"}\n\n"
 
     def _usage(self) -> bytes:
         if self._call.has_continuous_usage:
@@ -132,7 +152,7 @@ class Chunks:
     def _text(self, event: Text) -> bytes:
         self._tally.text(event)
         if self._is_plain:
-            return self._heads[event.index] + _encode(event.text) + self._rest if event.text else b""
+            return self._heads[event.index] + _encode(event.text) + self._rests[event.index] if event.text else b""
         if not event.text and not event.logprobs:
             return b""
         logprobs = b',"logprobs":' + _encode(self._logprobs(event)) + b',"finish_reason":null'

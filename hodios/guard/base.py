@@ -8,9 +8,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-Category = Literal["hate", "self_harm", "sexual", "violence", "jailbreak", "profanity"]
-Side = Literal["prompt", "answer", "document"]
-"""Who wrote a text: the client's user, the model, or somebody whom neither knows (results of tools, documents)."""
+from hodios.types import Category as Category
+from hodios.types import Side as Side
 
 
 class Turn(Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import assert_never
 
 from hodios.errors import ProviderError
-from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
+from hodios.events import Event, Finish, Judged, Noticed, Reasoning, Started, Stopped, Text, ToolCall
 from hodios.types import Request
 
 
@@ -66,6 +66,8 @@ class Course:
                 self.num_prompt_tokens = event.prompt_tokens
                 self.num_cached_tokens = event.cached_tokens
                 self._open = set(range(self._request.n * len(self._request.prompts or ("",))))
+            case Judged():
+                raise self._breach("a judgement, which is the guards' business")
             case Finish():
                 if not self._is_started or self._is_finished or self._open:
                     raise self._breach("an end out of place")

@@ -35,6 +35,10 @@ def _ignore(request: Request, route: Route, usage: Usage | None, error: HodiosEr
     pass
 
 
+def _never() -> bool:
+    return False
+
+
 def told(*records: Record) -> Record:
     """All of them, in this order."""
 
@@ -68,12 +72,15 @@ class Router:
         self._hedges = Budget(self._settings.hedge_share, 0.0, 1.0)
 
     async def generate(
-        self, request: Request, groups: Sequence[Group], on_attempt: OnAttempt, payer: Payer | None = None
+        self,
+        request: Request,
+        groups: Sequence[Group],
+        on_attempt: OnAttempt,
+        payer: Payer | None = None,
+        is_over: Callable[[], bool] = _never,
     ) -> AsyncGenerator[Event, None]:
-        """The events of the answer. Closing it stops whoever is at work. Raises HodiosError.
-
-        `groups` are the model and its fallbacks; `on_attempt` is told of everybody who is asked.
-        """
+        """The events of the answer. Closing it stops whoever is at work; once `is_over`, a `Finish` ends it. `groups`
+        are the model and its fallbacks; `on_attempt` is told of everybody who is asked. Raises HodiosError."""
         now_s = self._clock()
         plan = self._planner.plan(request, groups, now_s)
         journey, seam = Journey(request, plan, now_s, on_attempt, payer), Seam.of(request, plan)
@@ -91,8 +98,8 @@ class Router:
                             leg.finish = event
                         else:
                             yield event if seam is None else seam.pass_on(event)
-                        if payer is not None and leg.is_short() and not await leg.has_more():
-                            for event in _cut_short(leg):
+                        if is_over() or (payer is not None and leg.is_short() and not await leg.has_more()):
+                            for event in () if is_over() else _cut_short(leg):
                                 yield event
                             break
                     else:
@@ -104,10 +111,7 @@ class Router:
                         seam.broken(leg)
                         yield Stopped(0, "length")
                         break
-                    following = await self._continued(journey, seam, leg, error)
-                    if following is None:
-                        following, seam = await self._anew(journey, error), Seam.of(request, plan)
-                    leg = following
+                    leg, seam = await self._following(journey, seam, leg, error)
             await journey.end(leg, "answered", self._clock())
             usage, route = _usage(seam, leg), journey.settled()
             yield Finish(usage, route)
@@ -129,6 +133,15 @@ class Router:
             if leg is not None:
                 return leg
         raise journey.error()
+
+    async def _following(
+        self, journey: Journey, seam: Seam | None, leg: Leg, error: HodiosError
+    ) -> tuple[Leg, Seam | None]:
+        """Who is asked after `leg` broke off with `error`, and the seam of that answer. Raises HodiosError."""
+        following = await self._continued(journey, seam, leg, error)
+        if following is not None:
+            return following, seam
+        return await self._anew(journey, error), Seam.of(journey.request, journey.plan)
 
     async def _continued(self, journey: Journey, seam: Seam | None, leg: Leg, error: HodiosError) -> Leg | None:
         """Who goes on with the answer that `leg` broke off with `error`, of which the client has everything so far.

@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hodios.guard_settings import NO_POLICY, GuardPolicy
+
 OwnerKind = Literal["key", "project"]
 Period = Literal["total", "day", "week", "month"]
 ANSWERED = frozenset({"answered", "cancelled"})
@@ -60,6 +62,7 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     is_disabled: bool = False
     metadata: dict[str, str] = {}
     content_filter: str | None = None
+    guard: GuardPolicy = NO_POLICY
     stores_content: bool = False
     on_store_error: Literal["open", "closed"] = "closed"
     """Whether it may go on beyond what is leased while the store cannot be reached."""
@@ -83,6 +86,7 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     is_disabled: bool = False
     metadata: dict[str, str] = {}
+    guard: GuardPolicy = NO_POLICY
     created_at_s: float
     version: int = 1
 

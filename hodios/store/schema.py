@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 
+from hodios.guard_settings import GuardPolicy
 from hodios.store.records import Budgets, Limits
 
 LATENCY_BOUNDS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -104,6 +105,7 @@ projects = Table(
     Column("limits", Json(Limits), nullable=False),
     Column("is_disabled", Boolean, nullable=False),
     Column("metadata", Json(dict[str, str]), nullable=False),
+    Column("guard", Json(GuardPolicy), nullable=False, server_default="{}"),
     Column("created_at_s", Double, nullable=False),
     Column("version", BigInteger, nullable=False),
 )
@@ -130,6 +132,7 @@ keys = Table(
     Column("is_disabled", Boolean, nullable=False),
     Column("metadata", Json(dict[str, str]), nullable=False),
     Column("content_filter", Text),
+    Column("guard", Json(GuardPolicy), nullable=False, server_default="{}"),
     Column("stores_content", Boolean, nullable=False),
     Column("on_store_error", Text, nullable=False),
     Column("created_at_s", Double, nullable=False),

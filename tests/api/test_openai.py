@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hodios.api.answers import CATEGORIES
 from hodios.errors import Overloaded, ProviderError, TimedOut
 from hodios.events import Finish, Started, Stopped, Text, TokenLogprob, Usage
+from hodios.types import CATEGORIES
 
 FILTERS = (
     '{"hate":{"filtered":false},"self_harm":{"filtered":false},"sexual":{"filtered":false},"violence":{"filtered":false},'

@@ -1,0 +1,73 @@
+"""What answers say of the content filters: the six slots with their booleans, and the details behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hodios.types import CATEGORIES, GuardRun, Judgement
+
+DETECTED = CATEGORIES[4:]
+"""Slots that always say what was detected; the others only where something was."""
+
+
+def filter_results(*judgements: Judgement | None) -> dict[str, dict[str, bool]]:
+    """`filtered`: it was stopped for that; `detected`: a guard found it, which the policy may let pass."""
+    if not any(judgement is not None and judgement.flagged for judgement in judgements):
+        return HARMLESS
+    return _results(*judgements)
+
+
+def _results(*judgements: Judgement | None) -> dict[str, dict[str, bool]]:
+    flagged = {category for judgement in judgements if judgement for category in judgement.flagged}
+    blocked = {category for judgement in judgements if judgement for category in judgement.blocked}
+    results: dict[str, dict[str, bool]] = {}
+    for category in CATEGORIES:
+        results[category] = {"filtered": category in blocked}
+        if category in DETECTED or category in flagged:
+            results[category]["detected"] = category in flagged
+    return results
+
+
+def filter_details(prompt: Judgement | None, answer: Judgement | None) -> dict[str, Any]:
+    """Which guards ran on what and what they said; and the categories at which nobody has looked, on one side or
+    both."""
+    sides = [judgement for judgement in (prompt, answer) if judgement is not None]
+    return {
+        "guards": [run_fields(run) for judgement in sides for run in judgement.runs],
+        "not_evaluated": not_evaluated(sides),
+    }
+
+
+def not_evaluated(sides: Sequence[Judgement]) -> list[str]:
+    """In the order of the slots."""
+    asked = {category for judgement in sides for category in judgement.asked}
+    missed = {category for judgement in sides for category in judgement.asked - _seen(judgement)}
+    return [category for category in CATEGORIES if category in missed or category not in asked]
+
+
+def _seen(judgement: Judgement) -> set[str]:
+    whole = [run for run in judgement.runs if not run.problem]
+    return {category for run in whole for category in run.scores}
+
+
+def run_fields(run: GuardRun) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": run.guard,
+        "version": run.version,
+        "side": run.side,
+        "ms": round(run.duration_s * 1e3, 3),
+        "scores": _rounded(run.scores),
+    }
+    if run.further:
+        fields["further"] = _rounded(run.further)
+    if run.problem:
+        fields["problem"] = run.problem
+    return fields
+
+
+def _rounded(scores: Any) -> dict[str, float]:
+    return {category: round(score, 4) for category, score in scores.items()}
+
+
+HARMLESS = _results()

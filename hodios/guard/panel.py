@@ -1,0 +1,193 @@
+"""All guards of a process, asked at once, each about what it looks at; and what became of it, for the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from hodios.errors import GuardDown
+from hodios.guard.base import Assessment, Guard, Passage
+from hodios.types import GuardRun, Side
+
+DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+BUSY = "guard_busy"
+"""The code of a GuardDown that was shed: the guard works, and has too much to do."""
+LATE = "guard_late"
+"""Of one that took longer than anybody waited."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A guard that can say beforehand why it would not judge in time."""
+
+    def refusal(self, num_characters: int, budget_s: float) -> GuardDown | None: ...
+
+
+class GuardState(Struct, frozen=True, kw_only=True):
+    """How a guard is doing."""
+
+    problem: str = ""
+    """Why it cannot judge now; "" where it can."""
+    num_restarts: int = 0
+    num_waiting: int = 0
+    """Characters."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A guard of which something can be told without asking it to judge."""
+
+    def state(self) -> GuardState: ...
+
+
+class Figures(Struct):
+    """Of one guard and one side, since the start."""
+
+    slots: list[int]
+    """Judgements by how long they took: within each of DURATIONS_S, and beyond."""
+    num_judged: int = 0
+    num_down: int = 0
+    num_shed: int = 0
+    total_s: float = 0.0
+
+
+class Panel:
+    """Of one event loop. `clock` gives seconds from anywhere."""
+
+    def __init__(self, guards: Sequence[Guard], *, clock: Callable[[], float]) -> None:
+        self._guards = list(guards)
+        self._clock = clock
+        self._figures: dict[tuple[str, Side], Figures] = {}
+        self.flagged: dict[tuple[str, Side], int] = {}
+        """(category, side) → how often."""
+        self.blocked: dict[tuple[str, Side], int] = {}
+
+    def add(self, guard: Guard) -> None:
+        self._guards.append(guard)
+
+    @property
+    def guards(self) -> Sequence[Guard]:
+        return self._guards
+
+    @property
+    def figures(self) -> Mapping[tuple[str, Side], Figures]:
+        return self._figures
+
+    def states(self) -> list[tuple[Guard, GuardState]]:
+        return [(guard, guard.state() if isinstance(guard, Stateful) else GuardState()) for guard in self._guards]
+
+    def refusals(self, passages: Sequence[Passage], budget_s: float) -> tuple[GuardRun, ...] | None:
+        """What `judge` would say where all it could ask say beforehand that they would not judge; else None."""
+        runs = []
+        for guard, side, own in self._asked(passages):
+            error = None
+            if isinstance(guard, Bounded):
+                error = guard.refusal(sum(len(passage.text) for passage in own), budget_s)
+            if error is None:
+                return None
+            runs.append(self._failed(guard, side, error, 0.0))
+        return tuple(runs)
+
+    async def judge(self, passages: Sequence[Passage], budget_s: float) -> tuple[GuardRun, ...]:
+        """One run for each guard and side. Raises nothing: who cannot judge says so in its run."""
+        asked = self._asked(passages)
+        if len(asked) == 1:
+            return (await self._run(*asked[0], budget_s),)
+        return tuple(await asyncio.gather(*(self._run(*each, budget_s) for each in asked)))
+
+    def late(self, passages: Sequence[Passage]) -> tuple[GuardRun, ...]:
+        """What is said where nobody waits for `judge` any longer."""
+        return tuple(
+            self._failed(guard, side, GuardDown("took too long", code=LATE), 0.0)
+            for guard, side, _ in self._asked(passages)
+        )
+
+    def note(self, side: Side, flagged: frozenset[str], blocked: frozenset[str]) -> None:
+        """What came of it, once for each prompt and each choice."""
+        for counts, categories in ((self.flagged, flagged), (self.blocked, blocked)):
+            for category in categories:
+                counts[category, side] = counts.get((category, side), 0) + 1
+
+    def _asked(self, passages: Sequence[Passage]) -> list[tuple[Guard, Side, list[Passage]]]:
+        by_side: dict[Side, list[Passage]] = {}
+        for passage in passages:
+            by_side.setdefault(passage.side, []).append(passage)
+        return [(guard, side, own) for guard in self._guards for side, own in by_side.items() if side in guard.sides]
+
+    async def _run(self, guard: Guard, side: Side, passages: Sequence[Passage], budget_s: float) -> GuardRun:
+        began_s = self._clock()
+        try:
+            assessments = await guard.assess(passages, budget_s)
+        except GuardDown as error:
+            return self._failed(guard, side, error, self._clock() - began_s)
+        took_s = self._clock() - began_s
+        figures = self._of(guard, side)
+        figures.num_judged += 1
+        figures.total_s += took_s
+        figures.slots[sum(took_s > bound for bound in DURATIONS_S)] += 1
+        return GuardRun(
+            guard=guard.name,
+            version=guard.version,
+            side=side,
+            scores=_highest(assessments, lambda assessment: assessment.scores),
+            further=_highest(assessments, lambda assessment: assessment.further),
+            duration_s=took_s,
+        )
+
+    def _failed(self, guard: Guard, side: Side, error: GuardDown, took_s: float) -> GuardRun:
+        figures = self._of(guard, side)
+        if error.code == BUSY:
+            figures.num_shed += 1
+        else:
+            figures.num_down += 1
+        return GuardRun(
+            guard=guard.name, version=guard.version, side=side, duration_s=took_s, problem=error.code or "failed"
+        )
+
+    def _of(self, guard: Guard, side: Side) -> Figures:
+        figures = self._figures.get((guard.name, side))
+        if figures is None:
+            figures = self._figures[guard.name, side] = Figures(slots=[0] * (len(DURATIONS_S) + 1))
+        return figures
+
+    async def aclose(self) -> None:
+        """May be called twice."""
+        for guard in self._guards:
+            await guard.aclose()
+
+
+def merged(runs: Sequence[GuardRun]) -> tuple[GuardRun, ...]:
+    """Several runs of the same guards on parts of one text, as one each: the highest scores, all the time they took."""
+    by_guard: dict[tuple[str, Side], GuardRun] = {}
+    for run in runs:
+        before = by_guard.get((run.guard, run.side))
+        by_guard[run.guard, run.side] = run if before is None else _joined(before, run)
+    return tuple(by_guard.values())
+
+
+def _joined(one: GuardRun, other: GuardRun) -> GuardRun:
+    return GuardRun(
+        guard=one.guard,
+        version=other.version or one.version,
+        side=one.side,
+        scores=_higher(one.scores, other.scores),
+        further=_higher(one.further, other.further),
+        duration_s=one.duration_s + other.duration_s,
+        problem=one.problem or other.problem,
+    )
+
+
+def _highest(
+    assessments: Sequence[Assessment], scores_of: Callable[[Assessment], Mapping[str, float]]
+) -> Mapping[str, float]:
+    highest: Mapping[str, float] = {}
+    for assessment in assessments:
+        highest = _higher(highest, scores_of(assessment)) if highest else scores_of(assessment)
+    return highest
+
+
+def _higher(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
+    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}

@@ -1,0 +1,71 @@
+"""What is judged of one request, the prompt or one choice, and how far that has come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from hodios.events import Judged, Stopped, ToolCall
+from hodios.guard.held import Held, Piece, text_of
+from hodios.guard.panel import merged
+from hodios.guard.policy import Policy, verdict
+from hodios.guard.windows import Windows
+from hodios.types import GuardRun, Judgement, Side
+
+SHOWN_STRIDE = 400
+"""Characters of an answer between two looks at it, where it is shown at once."""
+HELD_STRIDE = 80
+"""The same where it is held back so long."""
+REACH = 400
+
+
+class Subject:
+    """`index` is the choice's, None for the prompt."""
+
+    def __init__(self, index: int | None, policy: Policy, stride: int = SHOWN_STRIDE) -> None:
+        self.index = index
+        self.side: Side = "prompt" if index is None else "answer"
+        self.windows = Windows(stride, REACH)
+        self.held = Held()
+        self.num_waiting = 0
+        """Judgements that are on their way."""
+        self.stopped: Stopped | None = None
+        """Its end, as long as judgements are waited for."""
+        self.is_over = False
+        self.shortfall = ""
+        """Why guards are not shown all of it."""
+        self.judgement = Judgement()
+        self.has_news = False
+        self._policy = policy
+        self._runs: tuple[GuardRun, ...] = ()
+        self._part: tuple[type[Piece], int] | None = None
+        """What it consists of at the moment: thoughts, text, or one of its calls."""
+
+    def read(self, event: Piece) -> bool:
+        """Whether a window is due."""
+        part = (type(event), event.number if isinstance(event, ToolCall) else 0)
+        if part != self._part:
+            if self._part is not None:
+                self.windows.add("\n")
+            self._part = part
+        return self.windows.add(text_of(event))
+
+    def hold(self, event: Piece) -> bool:
+        """As `read`, and it is kept until `held` releases it."""
+        is_due = self.read(event)
+        self.held.put(self.windows.size - len(text_of(event)), event)
+        return is_due
+
+    def note(self, runs: Sequence[GuardRun], *, has_text: bool = True) -> None:
+        """What guards said of the next part of it."""
+        before = self.judgement.flagged
+        if self.shortfall:
+            runs = [replace(run, problem=run.problem or self.shortfall) for run in runs]
+        self._runs = merged((*self._runs, *runs))
+        self.judgement = verdict(self._policy, self.side, self._runs, has_text=has_text)
+        self.has_news = self.has_news or self.index is None or self.judgement.flagged != before
+
+    def told(self) -> Judged:
+        self.has_news = False
+        return Judged(self.index, self.judgement)

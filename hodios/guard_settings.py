@@ -1,0 +1,89 @@
+"""What guards look at and what follows from it, as the settings say: the section `[guard]`, and policies of keys and
+projects. Refuses what it does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from hodios.errors import ConfigError
+from hodios.types import Category
+
+Action = Literal["off", "annotate", "block"]
+WhenDown = Literal["open", "closed"]
+Score = Annotated[float, Meta(ge=0, le=1)]
+Bar = Score | Literal["never"]
+"""The score from which something follows."""
+
+
+class GuardPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What somebody wants of the guards; None and categories that are missing: says nothing of it."""
+
+    prompt: Action | None = None
+    answer: Action | None = None
+    when_down: WhenDown | None = None
+    """Whether what is to be blocked passes unjudged where a guard cannot judge."""
+    flag_at: Mapping[Category, Bar] = {}
+    """The score from which a category counts as detected."""
+    block_at: Mapping[Category, Bar] = {}
+    """The score from which it is blocked, where its side is; where missing, as `flag_at`."""
+
+
+NO_POLICY = GuardPolicy()
+GuardName = Literal["embedded"]
+
+
+class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the operator chose."""
+
+    guards: tuple[GuardName, ...] = ("embedded",)
+    """Who looks at texts; empty: nobody."""
+    budget_s: Annotated[float, Meta(gt=0, le=60)] = 0.25
+    """For how long an answer, or a prompt that may be blocked, waits for them."""
+    prompt: Action = "annotate"
+    answer: Action = "annotate"
+    when_down: WhenDown = "open"
+    flag_at: Mapping[Category, Bar] = {}
+    """Where missing, the score that guards are tuned for."""
+    block_at: Mapping[Category, Bar] = {}
+
+    @property
+    def policy(self) -> GuardPolicy:
+        """Of whoever has no other."""
+        return GuardPolicy(
+            prompt=self.prompt,
+            answer=self.answer,
+            when_down=self.when_down,
+            flag_at=self.flag_at,
+            block_at=self.block_at,
+        )
+
+
+def parse(value: object) -> GuardSettings:
+    """The table below `[guard]`, or that table as JSON text. Raises ConfigError."""
+    try:
+        table = msgspec.json.decode(value) if isinstance(value, str) else value
+        if isinstance(table, dict):
+            _check_keys(table)
+        return msgspec.convert(table, GuardSettings)
+    except msgspec.DecodeError as error:
+        what, _, where = str(error).partition(" - at `$")
+        key = f"guard{where.removesuffix('`')}"
+        raise ConfigError(f"{key} is not accepted: {what[:1].lower()}{what[1:]}.") from None
+
+
+def write(settings: GuardSettings) -> str:
+    """As JSON that `parse` reads."""
+    return msgspec.json.encode(settings).decode()
+
+
+def _check_keys(table: dict[str, object]) -> None:
+    known = GuardSettings.__struct_fields__
+    for key in table:
+        if key not in known:
+            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"Unknown setting guard.{key}. Did you mean guard.{nearest}?")
