@@ -7,4 +7,3 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parent.parent / "providers"))
-sys.path.append(str(Path(__file__).parent))
