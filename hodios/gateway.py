@@ -76,6 +76,7 @@ class Gateway:
         groups, missing = self._groups(request)
         if tab is not None:
             groups = _allowed(request, groups, tab.key)
+            _check_tools(request, tab.key)
         self._check_images(request, groups)
         watch = self._watch(request, tab)
         if watch is None:
@@ -177,6 +178,17 @@ def _allowed(request: Request, groups: list[Group], key: KeyRecord) -> list[Grou
         what = "this model" if key.providers is None else "this model of any provider that serves it"
         raise PermissionDenied(f"model: this key may not ask for {request.model[:256]!r}: {what} is not allowed to it")
     return [group for group in left if group.seats]
+
+
+def _check_tools(request: Request, key: KeyRecord) -> None:
+    """Raises PermissionDenied where a tool is offered that the key may not offer."""
+    for number, tool in enumerate(request.tools):
+        if not key.allows_tool(tool.name):
+            param = f"{'functions' if 'functions' in request.given else 'tools'}[{number}]"
+            allowed = ", ".join(key.tools or ()) or "none"
+            raise PermissionDenied(
+                f"{param}: this key may not offer the tool {tool.name!r}; allowed to it: {allowed[:1000]}", param=param
+            )
 
 
 async def _noticing(events: AsyncGenerator[Event, None], warnings: Sequence[Warning]) -> AsyncGenerator[Event, None]:

@@ -67,6 +67,7 @@ class KeyDetails(_Shared, frozen=True, kw_only=True):
     project: str | None
     models: list[str] | None
     providers: list[str] | None
+    tools: list[str] | None
     priority: int
     queue: bool
     default_max_tokens: int | None
@@ -133,6 +134,7 @@ def _key_values(record: KeyRecord, spending: Mapping[str, Spending]) -> dict[str
         "project": record.project_id,
         "models": None if record.models is None else list(record.models),
         "providers": None if record.providers is None else list(record.providers),
+        "tools": None if record.tools is None else list(record.tools),
         "priority": record.priority,
         "queue": record.is_queueing,
         "default_max_tokens": record.default_max_tokens,

@@ -127,6 +127,7 @@ BUDGET = Kind(
     _parse_budget,
 )
 _NAMES = text(256, least=1)
+_TOOL_NAMES = text(64, least=1)
 _PROJECT_FIELDS = (
     Field("name", text(256), "What people call it.", "name"),
     Field("budget", BUDGET, "What may be spent at most: ever, and in each day, week and month of UTC.", "budgets"),
@@ -147,6 +148,12 @@ _KEY_FIELDS = (
         list_of(_NAMES, plural="names", max_items=MOST_NAMES),
         "Names of providers it may ask alone.",
         "providers",
+    ),
+    Field(
+        "tools",
+        list_of(_TOOL_NAMES, plural="names", max_items=MOST_NAMES),
+        "Names of tools it may offer to models alone; `*` stands for any letters.",
+        "tools",
     ),
     Field("priority", integer(-1_000_000, 1_000_000), "Among keys that wait; higher goes first.", "priority"),
     Field("queue", BOOLEAN, "Wait where a limit is reached, instead of being refused.", "is_queueing"),

@@ -6,6 +6,7 @@ Money is whole nano-dollars, times are Unix seconds, None stands for no limit.
 from __future__ import annotations
 
 from datetime import date
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from msgspec import Struct
@@ -51,6 +52,8 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None = None
     """Catalog ids that it may ask for; None: all."""
     providers: tuple[str, ...] | None = None
+    tools: tuple[str, ...] | None = None
+    """Names of tools that it may offer to models, in which `*` stands for any letters; None: all."""
     budgets: Budgets = Budgets()
     limits: Limits = Limits()
     priority: int = 0
@@ -75,6 +78,10 @@ class KeyRecord(Struct, frozen=True, kw_only=True):
         """Whether it may ask for the model with this catalog id, of this provider."""
         is_model = self.models is None or model in self.models
         return is_model and (self.providers is None or provider in self.providers)
+
+    def allows_tool(self, name: str) -> bool:
+        """Whether it may offer a tool of this name to a model."""
+        return self.tools is None or any(fnmatchcase(name, pattern) for pattern in self.tools)
 
 
 class ProjectRecord(Struct, frozen=True, kw_only=True):

@@ -123,6 +123,7 @@ keys = Table(
     Column("project_id", Text, ForeignKey("projects.id"), index=True),
     Column("models", Json(tuple[str, ...])),
     Column("providers", Json(tuple[str, ...])),
+    Column("tools", Json(tuple[str, ...])),
     Column("budgets", Json(Budgets), nullable=False),
     Column("limits", Json(Limits), nullable=False),
     Column("priority", Integer, nullable=False),

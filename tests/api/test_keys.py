@@ -153,6 +153,30 @@ async def test_what_is_not_allowed_is_refused(admin: Any, using: Any) -> None:
         assert (await using(key["key"])).status == status, values
 
 
+def offering(*names: str) -> dict[str, Any]:
+    return {"tools": [{"type": "function", "function": {"name": name, "parameters": {}}} for name in names]}
+
+
+async def test_tools_that_are_not_allowed_are_named_with_those_that_are(admin: Any, using: Any) -> None:
+    key = await made(admin, tools=["get_*", "search"])
+    assert key["tools"] == ["get_*", "search"]
+    for names in ([], ["search"], ["get_", "get_weather", "search"]):
+        assert (await using(key["key"], **offering(*names))).status == 200
+    for names, number in ((["search", "delete_file"], 1), (["forget_me"], 0), (["Search"], 0)):
+        answer = await using(key["key"], **offering(*names))
+        assert (answer.status, answer.error["code"]) == (403, "permission_denied")
+        assert answer.error["param"] == f"tools[{number}]"
+        expected = f"may not offer the tool '{names[number]}'; allowed to it: get_*, search"
+        assert expected in answer.error["message"]
+    answer = await using(key["key"], functions=[{"name": "other", "parameters": {}}])
+    assert (answer.status, answer.error["param"]) == (403, "functions[0]")
+    await patched(admin, key["id"], tools=[])
+    answer = await using(key["key"], **offering("search"))
+    assert "allowed to it: none" in answer.error["message"]
+    await patched(admin, key["id"], tools=None)
+    assert (await using(key["key"], **offering("anything"))).status == 200
+
+
 async def test_aliases_are_kept_as_ids(admin: Any) -> None:
     key = await made(admin, models=["Echo", MODEL_ID, "later/model"], providers=["ECHO", "later"], force=True)
     assert (key["models"], key["providers"]) == ([MODEL_ID, "later/model"], ["echo", "later"])

@@ -69,7 +69,7 @@ def test_every_field_can_be_set_and_unset(cli: Cli) -> None:
         *("--requests-per-minute", "1", "--tokens-per-minute", "2", "--parallel-requests", "3", "--priority", "-4"),
         *("--queue", "--default-max-tokens", "5", "--expires-at", "2099-01-01T00:00:00Z", "--disabled"),
         *("--metadata", "a=b=c", "--metadata", "d=", "--content-filter", "details", "--store-content"),
-        *("--on-store-error", "open", "--force"),
+        *("--on-store-error", "open", "--tools", "get_*", "--force"),
         *(word for number, period in enumerate(PERIOD_NAMES) for word in (f"--budget-{period}", f"0.{number + 1}")),
     ]
     key = told(cli, "keys", "create", *words)

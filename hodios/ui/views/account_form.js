@@ -38,6 +38,7 @@ export function AccountForm({ kind, row, path, onSaved, onClose }) {
       ${isKey && html`
         ${text("models", "Models", { isWide: true, placeholder: "all", hint: "Ids, separated by spaces." })}
         ${text("providers", "Providers", { isWide: true, placeholder: "all", hint: "Names, separated by spaces." })}
+        ${text("tools", "Tools it may offer", { isWide: true, placeholder: "all", hint: "Names, separated by spaces; * stands for any letters." })}
         ${text("default_max_tokens", "max_tokens where none is asked", { inputmode: "numeric" })}
         ${text("priority", "Priority", { inputmode: "numeric", hint: "Higher goes first." })}
         ${text("expires_at", "Expires", { type: "datetime-local" })}
@@ -52,6 +53,7 @@ export function AccountForm({ kind, row, path, onSaved, onClose }) {
 function valuesOf(row) {
   const values = {
     name: row?.name ?? "", owner: row?.owner ?? "", project: row?.project ?? "", models: (row?.models ?? []).join(" "), providers: (row?.providers ?? []).join(" "),
+    tools: (row?.tools ?? []).join(" "),
     priority: String(row?.priority ?? ""), queue: row?.queue ?? false, store_content: row?.store_content ?? false,
     default_max_tokens: String(row?.default_max_tokens ?? ""), expires_at: row?.expires_at ? localOf(row.expires_at) : "",
   };
@@ -72,6 +74,7 @@ function bodyOf(values, isKey) {
     project: values.project || null,
     models: values.models ? listOf(values.models) : null,
     providers: values.providers ? listOf(values.providers) : null,
+    tools: values.tools ? listOf(values.tools) : null,
     priority: count(values.priority) ?? 0,
     queue: values.queue,
     store_content: values.store_content,

@@ -95,6 +95,7 @@ function Account({ row, noun, onEdit, onRotate, onDelete, onTurn }) {
       ...limits,
       row.models && `models: ${row.models.join(", ")}`,
       row.providers && `providers: ${row.providers.join(", ")}`,
+      row.tools && `tools: ${row.tools.join(", ")}`,
       row.expires_at && `until ${moment(row.expires_at)}`,
       row.last_used_at && `last used ${moment(row.last_used_at)}`,
       `spent ${dollars(row.usage.total.spent)} in all`,
