@@ -13,10 +13,8 @@ from pathlib import Path
 
 from hodios.errors import GuardDown
 from hodios.guard.base import Assessment, Category, Passage, Side
+from hodios.guard.injection import INDIRECT_INJECTION
 from hodios.guard.prompt_guard_model import PromptGuardModel
-
-INDIRECT_INJECTION = "indirect_injection"
-"""That a text which no user wrote gives the model orders."""
 
 
 class PromptGuard:
