@@ -114,13 +114,20 @@ async def test_a_third_goes_on_where_the_second_breaks_off(name: str, kinds: tup
         num_twice = 0
         # A server's own cut counts bytes on the wire.
         scale = 1 if kinds[0] == "engine" else 15
-        for cuts in sample([(a, b) for a in range(size) for b in range(a + 1, size + 1)], 50):
+        for cuts in sample(_pairs(size), 50):
             first.cut, second.cut = cuts[0], scale * cuts[1]
             heard = await hear(rooms.gateway(), request)
             check(heard, whole, 2)
             num_twice += heard.codes.count("continued") == 2
             await rooms.ready()
         assert num_twice
+
+
+def _pairs(size: int) -> list[tuple[int, int]]:
+    """Every first cut, with second ones right behind it, ever further away, and at the end. All pairs take half an
+    hour, and the far ones are all alike."""
+    distances = (*range(1, 9), 12, 16, 24, 32, 48, 64, 96, 128)
+    return [(a, b) for a in range(size) for b in (*(a + d for d in distances if a + d < size), size)]
 
 
 async def test_a_server_breaks_off_at_every_byte_of_the_wire(sample: Sample) -> None:
