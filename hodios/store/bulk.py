@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 # SQLAlchemy has no types for its dialects.
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 Row = tuple[Any, ...]
-MOST_VALUES = 30_000
-"""Of a statement; SQLite takes 32,766."""
+MOST_ROWS = 256
+"""Of a statement, with as many columns as any table has; SQLite takes 32,766 values."""
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row]:
@@ -31,7 +31,7 @@ async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[R
         return [tuple(row) for row in await connection.exec_driver_sql(text, _columns(rows))]
     known = await _known(connection, table, [row[0] for row in rows])
     new = [row for row in rows if row[:num_keys] not in known]
-    for some in _portions(table, new):
+    for some in _portions(new):
         text = _insert(table, is_sqlite=True, num_rows=len(some))
         await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
     return [row[:num_keys] for row in new]
@@ -56,11 +56,15 @@ async def _known(connection: AsyncConnection, table: Table, firsts: list[Any]) -
     return {tuple(row) for row in found}
 
 
-def _portions(table: Table, rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
-    """As many rows as one statement of SQLite's takes. Row by row, its thread would wait for the interpreter before
-    each one, and on a busy event loop that takes longer than the row."""
-    most = MOST_VALUES // len(table.columns)
-    return (rows[at : at + most] for at in range(0, len(rows), most))
+def _portions(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """Many rows for each statement of SQLite's. Row by row, its thread would wait for the interpreter before each, and
+    on a busy event loop that takes longer than the row. By powers of two, because each connection keeps what it has
+    made of its last 128 statements: a statement for every number of rows took hundreds of megabytes."""
+    at = 0
+    while at < len(rows):
+        num = min(MOST_ROWS, 1 << (len(rows) - at).bit_length() - 1)
+        yield rows[at : at + num]
+        at += num
 
 
 def _columns(rows: Sequence[Row]) -> Row:
