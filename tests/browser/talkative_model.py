@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from scripted_upstream import HANG, Asked, Reply, called, chunk, document, said, stream, usage
+from scripted_upstream import HANG, Asked, Reply, Script, called, chunk, document, said, stream, usage
+from visit import HOSTILE as HOSTILE_NAME
 
 HOSTILE = (
     "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
@@ -16,7 +17,12 @@ HOSTILE = (
 LONG = " ".join(f"word{number}" for number in range(400))
 
 
-def answer(asked: Asked) -> Reply:
+def at(name: str) -> Script:
+    """The script of the provider of that name."""
+    return lambda asked: _answer(name, asked)
+
+
+def _answer(name: str, asked: Asked) -> Reply:
     if not asked.raw:
         return document({"object": "list", "data": []})
     body = asked.body
@@ -24,6 +30,14 @@ def answer(asked: Asked) -> Reply:
     wish = str(last["content"])
     if last["role"] == "tool":
         return said(f"The tool said {wish}.")
+    if "who are you" in wish:
+        return said(f"I am talkative, and {name} at that.")
+    if "refuse" in wish:
+        return document({"error": {"message": f"I refuse. {HOSTILE_NAME}"}}, status=400)
+    if "hostile tool" in wish:
+        return called((HOSTILE_NAME, {"city": "Paris"}))
+    if "hostile arguments" in wish:
+        return called(("get_weather", {"city": HOSTILE_NAME}))
     if "weather" in wish and body.get("tools"):
         return called(("get_weather", {"city": "Paris"}))
     if "json" in wish and body.get("response_format"):

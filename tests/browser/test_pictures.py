@@ -7,9 +7,7 @@ from typing import Literal, NamedTuple
 
 import pytest
 from playwright.sync_api import Page, expect
-from visit import MODEL, Visit
-
-HERMES = "NousResearch/Hermes-2-Pro-Llama-3-8B"
+from visit import HERMES, MODEL, Visit
 
 
 class Look(NamedTuple):
@@ -66,7 +64,8 @@ def _act(page: Page, name: str) -> None:
         expect(page.locator(".answer-facts")).to_have_count(2)
 
 
-@pytest.mark.parametrize("look", ["light", *(pytest.param(name, marks=pytest.mark.full) for name in ("dark", "phone"))])
+@pytest.mark.full
+@pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_picture_of(operator: Visit, folder: Path, name: str, look: str) -> None:
     scheme, width, height = LOOKS[look]

@@ -1,13 +1,32 @@
-"""One person's window onto the web page."""
+"""One person's window onto the web page, and the office that it looks into."""
 
 from __future__ import annotations
 
-from live_server import KEY
+import asyncio
+from typing import NamedTuple
+
+from fake_hub import FakeHub
+from live_server import KEY, LiveServer
 from playwright.sync_api import BrowserContext, Page
 
 MODEL = "acme/talkative"
+HERMES = "NousResearch/Hermes-2-Pro-Llama-3-8B"
+HOSTILE = "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>"
+"""A name that would take over a page that trusts it."""
 PATIENCE_MS = 120_000
 """Far above what anything takes; on a machine that others use, too."""
+
+
+class Office(NamedTuple):
+    """What the person may open, and who stands behind it."""
+
+    server: LiveServer
+    hub: FakeHub
+    hub_loop: asyncio.AbstractEventLoop
+
+    @property
+    def url(self) -> str:
+        return self.server.url
 
 
 class Visit:

@@ -5,12 +5,13 @@ import uPlot from "../vendor/uplot.js";
 const COLOURS = ["--accent", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6"];
 const HEIGHT = 220;
 
-/** `times`: Unix seconds, ascending. `lines`: {label, values}, null where nothing is known. `format` writes a value. */
-export function Chart({ title, times, lines, format }) {
+/** `times`: Unix seconds, ascending. `lines`: {label, values}, null where nothing is known. `format` writes a value.
+ * `isStepped`: a value holds until the next one. */
+export function Chart({ title, times, lines, format, isStepped = false }) {
   const box = useRef(null);
   useEffect(() => {
     const element = box.current;
-    const draw = () => plotted(element, times, lines, format);
+    const draw = () => plotted(element, times, lines, format, isStepped);
     let plot = draw();
     const redraw = () => {
       plot.destroy();
@@ -27,7 +28,7 @@ export function Chart({ title, times, lines, format }) {
       window.removeEventListener("hodios:theme", redraw);
       plot.destroy();
     };
-  }, [times, lines, format]);
+  }, [times, lines, format, isStepped]);
   return html`<figure class="chart">
     <figcaption>${title}</figcaption>
     <div class="chart-box" ref=${box} aria-hidden="true"></div>
@@ -35,7 +36,7 @@ export function Chart({ title, times, lines, format }) {
   </figure>`;
 }
 
-function plotted(box, times, lines, format) {
+function plotted(box, times, lines, format, isStepped) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
@@ -53,6 +54,7 @@ function plotted(box, times, lines, format) {
           stroke: colour(COLOURS[at % COLOURS.length]),
           width: 2,
           spanGaps: true,
+          paths: isStepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
           points: { show: times.length < 60, size: 5 },
           value: (_, value) => (value === null ? "–" : format(value)),
         })),

@@ -122,14 +122,18 @@ export function Segments({ label, options, value, onChange }) {
   </div>`;
 }
 
-/** A window over the page. The browser keeps the focus in it, and Escape closes it. */
+/** A window over the page. The browser keeps the focus in it, Escape closes it, and then the focus is where it was. */
 export function Dialog({ title, onClose, children, isDrawer = false }) {
   const box = useRef(null);
   const id = useId();
   useEffect(() => {
     const dialog = box.current;
+    const opener = document.activeElement;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      dialog.close();
+      opener?.focus();
+    };
   }, []);
   const outside = (event) => event.target === box.current && onClose();
   return html`<dialog ref=${box} class=${isDrawer ? "drawer" : "window"} aria-labelledby=${id} onCancel=${(event) => {

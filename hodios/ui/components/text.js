@@ -24,3 +24,9 @@ export function Code({ code, language, title, label = "Copy" }) {
 }
 
 export const Json = ({ value, title }) => html`<${Code} code=${JSON.stringify(value, null, 2)} language="json" title=${title} />`;
+
+/** A link to somewhere else, where it is one to follow; else its address as text. */
+export function Outside({ url, children }) {
+  if (!/^https?:\/\//i.test(url)) return html`${children} <span class="soft">${url}</span>`;
+  return html`<a href=${url} rel="noopener noreferrer" target="_blank">${children}</a>`;
+}

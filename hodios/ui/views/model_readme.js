@@ -1,6 +1,6 @@
 // What a model's author says of it: the card of the catalog, and that of its series.
 import { Empty } from "../components/notices.js";
-import { Markdown } from "../components/text.js";
+import { Markdown, Outside } from "../components/text.js";
 import { html } from "../lib/html.js";
 
 export function ModelReadme({ model }) {
@@ -42,12 +42,12 @@ function Facts({ model, card }) {
     ["Parameters", model.num_parameters && new Intl.NumberFormat("en", { notation: "compact" }).format(model.num_parameters)],
     ["Knowledge until", model.knowledge_cutoff],
     ["Languages", card.languages?.join(", ")],
-    ["Licence", model.license_url ? html`<a href=${model.license_url} rel="noopener noreferrer" target="_blank">${model.license}</a>` : model.license],
+    ["Licence", model.license_url ? html`<${Outside} url=${model.license_url}>${model.license}<//>` : model.license],
     ["Weights", model.hub?.safetensors],
     ["GGUF", model.hub?.gguf?.join(", ")],
   ].filter(([, value]) => value);
   return html`<aside class="card" aria-label="Facts"><dl class="facts">
     ${rows.map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
-    ${Object.entries(model.links ?? {}).map(([name, url]) => html`<div><dt>${name}</dt><dd><a href=${url} rel="noopener noreferrer" target="_blank">${url}</a></dd></div>`)}
+    ${Object.entries(model.links ?? {}).map(([name, url]) => html`<div><dt>${name}</dt><dd><${Outside} url=${url}>${url.replace(/^https?:\/\//, "")}<//></dd></div>`)}
   </dl></aside>`;
 }

@@ -57,7 +57,7 @@ function HeatMap({ providers }) {
   const all = known.flatMap((row) => SIZES.map((size) => row.sizes[size]?.p50).filter((value) => value != null));
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const level = (value) => (value == null ? "none" : high === low ? 1 : 1 + Math.round((4 * Math.log(value / low)) / Math.log(high / low)));
-  return html`<section><h2>Latency by length of the prompt</h2>
+  return html`<section><h2>Latency by length of the prompt <span class="soft">in the last half hour</span></h2>
     <div class="table-wrap" tabindex="0" role="region" aria-label="Latency by length of the prompt"><table class="heat">
       <thead><tr><th scope="col">Who</th>${SIZES.map((size) => html`<th scope="col" class="num">${size}</th>`)}</tr></thead>
       <tbody>${known.map((row) => html`<tr><th scope="row">${row.name}</th>${SIZES.map((size) => html`<td class=${`num heat-${level(row.sizes[size]?.p50)}`}>${milliseconds(row.sizes[size]?.p50)}</td>`)}</tr>`)}</tbody>

@@ -60,10 +60,11 @@ function Totals({ rows }) {
 }
 
 function Courses({ rows, from }) {
-  const { times, spend, requests, latency } = useMemo(() => coursesOf(rows, from), [rows, from]);
+  const { times, spend, requests, tokens, latency } = useMemo(() => coursesOf(rows, from), [rows, from]);
   return html`<div class="charts">
     <${Chart} title="Spend by day" times=${times} lines=${spend} format=${dollars} />
     <${Chart} title="Requests by day" times=${times} lines=${requests} format=${short} />
+    <${Chart} title="Tokens by day" times=${times} lines=${tokens} format=${short} />
     <${Chart} title="Mean latency by day" times=${times} lines=${latency} format=${milliseconds} />
   </div>`;
 }
@@ -78,6 +79,7 @@ function coursesOf(rows, from) {
     times: days.map((day) => Date.parse(day) / 1000),
     spend: [line("Spend", "usage", 0)],
     requests: [line("Requests", "requests", 0), line("Errors", "errors", 0)],
+    tokens: [line("In", "prompt_tokens", 0), line("Out", "completion_tokens", 0)],
     latency: [line("Answer", "latency_ms", null), line("First token", "time_to_first_token_ms", null)],
   };
 }
