@@ -1,19 +1,22 @@
-"""The worker's end of one client's socket: frames in, frames out, never waiting for either."""
+"""A worker's end of one client's socket: frames in, frames out, never waiting for either. Knows no message."""
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
-
-from hodios.engine.messages import FromClient, FromWorker
 
 LENGTH_BYTES = 4
 MAX_FRAME_BYTES = 1 << 26
 READ_BYTES = 1 << 16
 MAX_UNSENT_BYTES = 1 << 26
 """A client that lets so much pile up is gone for all we know."""
+
+Message = TypeVar("Message")
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ class Connection:
         self.unsent = bytearray()
         self.is_lost = False
 
-    def receive(self, decoder: msgspec.msgpack.Decoder[FromClient]) -> list[FromClient]:
+    def receive(self, decoder: msgspec.msgpack.Decoder[Message]) -> list[Message]:
         """Whole messages that have come in. A closed or broken connection is marked lost."""
         try:
             data = self.socket.recv(READ_BYTES)
@@ -37,7 +40,7 @@ class Connection:
             data = b""
         self.is_lost = self.is_lost or not data
         self.unread += data
-        messages: list[FromClient] = []
+        messages: list[Message] = []
         try:
             while (frame := self._next_frame()) is not None:
                 messages.append(decoder.decode(frame))
@@ -58,7 +61,7 @@ class Connection:
         del self.unread[: LENGTH_BYTES + size]
         return frame
 
-    def send(self, message: FromWorker) -> None:
+    def send(self, message: msgspec.Struct) -> None:
         frame = msgspec.msgpack.encode(message)
         self.unsent += len(frame).to_bytes(LENGTH_BYTES, "big") + frame
         self.flush()
@@ -72,3 +75,16 @@ class Connection:
             self.is_lost = self.is_lost or len(self.unsent) > MAX_UNSENT_BYTES
         except OSError:
             self.is_lost = True
+
+
+def listen(path: Path) -> socket.socket:
+    """A fresh socket at `path`, open to its owner alone; a dead worker's is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path.unlink(missing_ok=True)
+    former = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(former)
+    listener.listen(16)
+    return listener

@@ -24,7 +24,7 @@ import numpy as np
 
 from hodios.engine import memory, packed
 from hodios.engine.compiling import GrammarQueue
-from hodios.engine.connection import Connection
+from hodios.engine.connection import Connection, listen
 from hodios.engine.engine import Engine
 from hodios.engine.grammar import GrammarCompiler
 from hodios.engine.kv_cache import BlockPool
@@ -251,19 +251,6 @@ def _grammars(options: WorkerOptions, vocab_size: int) -> GrammarCompiler | None
     except OSError as error:
         raise SetupError(f"The tokenizer of {options.model_path} cannot be read: {error}") from error
     return GrammarCompiler(tokenizer, vocab_size=vocab_size, eos_ids=options.eos_ids)
-
-
-def listen(path: Path) -> socket.socket:
-    """A fresh socket at `path`, open to its owner alone; a dead worker's is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path.unlink(missing_ok=True)
-    former = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(former)
-    listener.listen(16)
-    return listener
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,162 @@
+"""The guard process: judges texts behind a Unix socket, so that no event loop waits for arithmetic. Keeps no text.
+
+Started as `python -m hodios.guard.worker --parent-fd N --socket PATH`. It gives way to everybody else, and ends when
+its parent does. Exit status 78 means that it cannot judge anything; the reason is the last line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import msgspec
+
+from hodios.engine.connection import Connection, listen
+from hodios.errors import SetupError
+from hodios.guard.backlog import Backlog
+from hodios.guard.messages import Assess, FromClient, GiveUp, Hello, Scores, Shed
+from hodios.types import Category
+
+EXIT_REFUSED = 78
+"""EX_CONFIG of sysexits: starting again would not help."""
+NICE = 10
+"""Behind whoever generates, and not so far that nothing is judged while everybody generates."""
+
+
+class Judge(Protocol):
+    """As `classifier.Classifier`."""
+
+    version: str
+
+    @property
+    def categories(self) -> frozenset[Category]: ...
+
+    def scores(self, texts: Sequence[str]) -> list[dict[Category, float]]: ...
+
+
+class Worker:
+    """The loop: sockets and the classifier, in one thread."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        hello: Hello,
+        listener: socket.socket,
+        parent_fd: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._judge = judge
+        self._hello = hello
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._listener = listener
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        if parent_fd is not None:
+            self._selector.register(parent_fd, selectors.EVENT_READ, self._parent_ended)
+        self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
+        self._connections: list[Connection] = []
+        self._backlog: Backlog[Connection] = Backlog()
+        self._is_stopping = False
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        self._is_stopping = True
+
+    def run(self) -> None:
+        """Until told to stop."""
+        while not self._is_stopping:
+            self._poll(0.0 if self._backlog else None)
+            if self._backlog:
+                self._judge_next()
+        for connection in self._connections:
+            connection.socket.close()
+        self._listener.close()
+        self._selector.close()
+
+    def _judge_next(self) -> None:
+        """The most urgent; what nobody waits for any longer is not judged."""
+        connection, asked, until_s = self._backlog.take()
+        began_s = self._clock()
+        if began_s >= until_s:
+            connection.send(Shed(asked.id, self._backlog.num_waiting))
+            return
+        scores = self._judge.scores(asked.texts)
+        self._backlog.learn(asked.texts, self._clock() - began_s)
+        connection.send(Scores(asked.id, scores, self._backlog.cost_s, self._backlog.num_waiting))
+
+    def _poll(self, timeout_s: float | None) -> None:
+        for connection in self._connections:
+            self._watch(connection)
+        for key, _ in self._selector.select(timeout_s):
+            key.data()
+        for connection in [each for each in self._connections if each.is_lost]:
+            self._connections.remove(connection)
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+            self._backlog.give_up(connection)
+
+    def _accept(self) -> None:
+        sock, _ = self._listener.accept()
+        sock.setblocking(False)
+        connection = Connection(sock)
+        self._connections.append(connection)
+        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(connection))
+        connection.send(self._hello)
+
+    def _watch(self, connection: Connection) -> None:
+        """Wake up when the client takes more, too, while it has not taken all."""
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        key = self._selector.get_key(connection.socket)
+        if key.events != wanted:
+            self._selector.modify(connection.socket, wanted, key.data)
+
+    def _parent_ended(self) -> None:
+        self._is_stopping = True
+
+    def _serve(self, connection: Connection) -> None:
+        connection.flush()
+        for message in connection.receive(self._decoder):
+            match message:
+                case Assess() as asked:
+                    if not self._backlog.add(connection, asked, self._clock()):
+                        connection.send(Shed(asked.id, self._backlog.num_waiting))
+                case GiveUp(id):
+                    self._backlog.give_up(connection, id)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="hodios.guard.worker")
+    parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--socket", type=Path, required=True)
+    parsed = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICE)
+    began_s = time.monotonic()
+    # Loading takes longer than all else, and is to give way already.
+    from hodios.guard.classifier import Classifier
+
+    try:
+        judge = Classifier()
+    except SetupError as error:
+        print(error, file=sys.stderr, flush=True)  # noqa: T201 - the parent shows it
+        return EXIT_REFUSED
+    judge.scores(["The first text is the slowest one."])
+    hello = Hello(judge.version, sorted(judge.categories), os.getpid(), time.monotonic() - began_s)
+    worker = Worker(judge, hello, listen(parsed.socket), parsed.parent_fd)
+    signal.signal(signal.SIGTERM, worker.stop)
+    worker.run()
+    parsed.socket.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
