@@ -81,6 +81,12 @@ class ContextLengthExceeded(InvalidRequest):
 class ContentFiltered(InvalidRequest):
     code = "content_filter"
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """For which it was refused."""
+        blocked = (self.metadata or {}).get("blocked")
+        return tuple(blocked) if isinstance(blocked, dict) else ()
+
 
 class AuthenticationError(HodiosError):
     status = 401

@@ -34,14 +34,21 @@ class GuardPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 NO_POLICY = GuardPolicy()
-GuardName = Literal["embedded"]
 
 
 class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the operator chose."""
 
-    guards: tuple[GuardName, ...] = ("embedded",)
-    """Who looks at texts; empty: nobody."""
+    embedded: bool = True
+    """Whether the guard that is built in looks at texts, in a process of its own."""
+    llama_guard: str = ""
+    """The id of a Llama Guard 3 among the models that are served; "": none."""
+    llama_guard_route: Literal["completions", "chat"] = "completions"
+    """`chat` for servers whose chat template is Llama Guard's own."""
+    prompt_guard: str = ""
+    """The folder with the files of a Prompt Guard; "": none."""
+    code_shield: str = ""
+    """A Python that has CodeShield; "": none."""
     budget_s: Annotated[float, Meta(gt=0, le=60)] = 0.25
     """For how long an answer, or a prompt that may be blocked, waits for them."""
     prompt: Action = "annotate"

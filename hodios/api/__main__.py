@@ -25,6 +25,7 @@ from msgspec import structs
 from hodios import config
 from hodios.accounts.office import opened
 from hodios.api.app import create_app
+from hodios.api.guards import guarding_of
 from hodios.api.processes import Processes
 from hodios.api.server import Bounds, serve
 from hodios.errors import NotYetReady, SetupError
@@ -52,6 +53,7 @@ async def run(
     parent_fd: int | None,
     processes: Processes,
     control_path: Path | None = None,
+    guard_path: Path | None = None,
 ) -> None:
     """Construct everything and answer until told to stop. Without a model the echo answers, for trying out clients."""
     if parent_fd is not None:
@@ -87,6 +89,7 @@ async def run(
             office=office,
             processes=processes,
             control=control,
+            guarding=guarding_of(settings, guard_path),
         )
         _spare_collector()
         bounds = Bounds(settings.max_connections, settings.client_timeout_s, settings.keep_alive_s)
@@ -147,6 +150,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--number", type=int, default=1)
     parser.add_argument("--socket", type=Path, action="append", default=[])
     parser.add_argument("--control", type=Path)
+    parser.add_argument("--guard", type=Path)
     parser.add_argument("models", nargs="*")
     parsed = parser.parse_args(arguments)
     settings = config.load()
@@ -159,7 +163,7 @@ def main(arguments: list[str]) -> int:
     try:
         processes = Processes(parsed.number, parsed.socket)
         sock = socket.socket(fileno=parsed.fd)
-        uvloop.run(run(settings, models, sock, parsed.parent_fd, processes, parsed.control))
+        uvloop.run(run(settings, models, sock, parsed.parent_fd, processes, parsed.control, parsed.guard))
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return NOT_YET if isinstance(error, NotYetReady) else REFUSED

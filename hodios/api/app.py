@@ -28,6 +28,8 @@ from hodios.api.cors import Cors
 from hodios.api.door import Door, Endpoint, Handler, refuse
 from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
+from hodios.api.guard_metrics import GuardCollector
+from hodios.api.guards import add_models, guarding_of
 from hodios.api.health import Health
 from hodios.api.local_models import LocalModels
 from hodios.api.metrics import Metrics
@@ -48,6 +50,7 @@ from hodios.api.web import session_keeper, web_handlers
 from hodios.config import Config
 from hodios.errors import NotAvailable
 from hodios.gateway import Gateway
+from hodios.guard.guarding import Guarding
 from hodios.providers.base import Provider
 from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.control_client import Control
@@ -73,6 +76,7 @@ class _Parts(NamedTuple):
     """What handlers are made of."""
 
     gateway: Gateway
+    guarding: Guarding
     history: History
     prober: Prober
     server_loads: ServerLoads
@@ -100,6 +104,7 @@ def _parts(
     statistics: Statistics | None,
     office: Office | None,
     processes: Processes,
+    guarding: Guarding,
     clock: Callable[[], float],
 ) -> _Parts:
     settings = config.router or RouterSettings()
@@ -113,13 +118,14 @@ def _parts(
     if request_log is not None:
         records.append(request_log.record)
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
-    gateway = Gateway(providers, router)
-    collectors: list[Collector] = [RouterCollector(history, router.tracks)]
+    gateway = Gateway(providers, router, guarding)
+    collectors: list[Collector] = [RouterCollector(history, router.tracks), GuardCollector(guarding.panel)]
     if office is not None and request_log is not None:
         collectors.append(AccountCollector(office.accounts.figures, office.housekeeper.figures, request_log.losses))
     metrics = Metrics(gateway.health, *collectors, processes=processes)
     return _Parts(
         gateway=gateway,
+        guarding=guarding,
         history=history,
         prober=Prober(providers, router.tracks, history, settings.probe_interval_s),
         server_loads=ServerLoads(providers, router.tracks),
@@ -166,7 +172,15 @@ def _handlers(
     )
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
     tokenization = Tokenization(gateway, config.max_body_bytes)
-    health = Health(gateway, store, parts.status, parts.account_report, processes=parts.processes, monotonic=monotonic)
+    health = Health(
+        gateway,
+        store,
+        parts.status,
+        parts.guarding.panel,
+        parts.account_report,
+        processes=parts.processes,
+        monotonic=monotonic,
+    )
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, names_of(gateway, store), config.max_body_bytes)
     records = model_records(config.home, gateway, lambda: store.current, parts.synchronizer, parts.history)
@@ -256,6 +270,7 @@ def create_app(
     office: Office | None = None,
     processes: Processes | None = None,
     control: Control | None = None,
+    guarding: Guarding | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
     new_id: Callable[[], str] = lambda: secrets.token_hex(16),
@@ -264,13 +279,16 @@ def create_app(
 
     Without a `store` the catalog knows no more than the providers say; without a `synchronizer` they are asked what
     they list only when somebody says so; without an `office` the admin key is the only key; without `processes` there
-    is no other one; without a `control` local models stay what they are. `statistics` tells how they have done, instead
-    of what traffic shows. `clock` gives Unix seconds, `monotonic` any seconds, `new_id` 32 hex digits, never the same.
+    is no other one; without a `control` local models stay what they are; without a `guarding` nobody looks at texts.
+    `statistics` tells how they have done, instead of what traffic shows. `clock` gives Unix seconds, `monotonic` any
+    seconds, `new_id` 32 hex digits, never the same.
     """
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
     processes = processes or Processes()
-    parts = _parts(config, providers, store, synchronizer, statistics, office, processes, clock)
+    guarding = guarding or guarding_of(config)
+    parts = _parts(config, providers, store, synchronizer, statistics, office, processes, guarding, clock)
+    add_models(guarding, parts.gateway, new_id)
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     handlers |= LocalModels(config, control, monotonic=monotonic).handlers()
     routes = _routes(handlers)
@@ -281,6 +299,7 @@ def create_app(
             keeping(parts.history, HistoryFile(config.home, processes.number)),
             parts.prober.running(),
             parts.server_loads.running(),
+            guarding.running(),
             processes.telling(parts.metrics.registry),
         ),
     )

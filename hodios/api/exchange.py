@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
 from hodios.accounts.keyring import Admitted
-from hodios.errors import HodiosError, InvalidRequest, RequestTooLarge
+from hodios.errors import ContentFiltered, HodiosError, InvalidRequest, RequestTooLarge
 from hodios.types import FinishReason, Judgement, Request
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Exchange:
         """By choice, as far as they have ended."""
         self.judged: dict[int | None, Judgement] = {}
         """What guards say of the choices, by their index, and of the prompt, by None."""
+        self.blocked: tuple[str, ...] = ()
+        """Categories for which the prompt was refused."""
         self.error_code: str | None = None
         self.provider = ""
         self.model = ""
@@ -200,6 +202,8 @@ class Exchange:
         """Tell the client, as far as that is still possible."""
         self.status = error.status
         self.error_code = error.code
+        if isinstance(error, ContentFiltered):
+            self.blocked = error.categories
         if not self.has_started:
             if error.retry_after is not None:
                 self.out_headers.append((b"retry-after", b"%d" % error.retry_after))

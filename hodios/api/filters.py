@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hodios.guard.panel import merged
 from hodios.types import CATEGORIES, GuardRun, Judgement
 
 DETECTED = CATEGORIES[4:]
@@ -37,6 +38,28 @@ def filter_details(prompt: Judgement | None, answer: Judgement | None) -> dict[s
         "guards": [run_fields(run) for judgement in sides for run in judgement.runs],
         "not_evaluated": not_evaluated(sides),
     }
+
+
+def filter_summary(judged: Mapping[int | None, Judgement], refused: Sequence[str] = ()) -> dict[str, Any] | None:
+    """Of a whole request, for whoever looks at it later: what was found in the prompt or any choice. `refused`: for
+    what the prompt was, before there was an answer."""
+    if refused:
+        return {"flagged": list(refused), "blocked": list(refused), "not_evaluated": [], "guards": []}
+    if not judged:
+        return None
+    sides = list(judged.values())
+    runs = merged([run for judgement in sides for run in judgement.runs])
+    return {
+        "flagged": _union(judgement.flagged for judgement in sides),
+        "blocked": _union(judgement.blocked for judgement in sides),
+        "not_evaluated": not_evaluated(sides),
+        "guards": [run_fields(run) for run in runs],
+    }
+
+
+def _union(categories: Iterable[frozenset[str]]) -> list[str]:
+    found = frozenset[str]().union(*categories)
+    return [category for category in CATEGORIES if category in found]
 
 
 def not_evaluated(sides: Sequence[Judgement]) -> list[str]:

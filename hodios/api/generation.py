@@ -19,6 +19,7 @@ from hodios.api.auth import ADMIN
 from hodios.api.content import content_fields
 from hodios.api.exchange import CLIENT_GONE, Exchange, error_fields
 from hodios.api.explanation import cost_number, milliseconds, route_of
+from hodios.api.filters import filter_summary
 from hodios.api.request_log import KeptRoute
 from hodios.api.usage_entries import from_store, timestamp
 from hodios.errors import HodiosError, MissingParameter, NotFound
@@ -48,6 +49,8 @@ class Generated(Struct, kw_only=True):
     finish_reasons: tuple[FinishReason, ...] = ()
     latency_s: float | None = None
     first_token_s: float | None = None
+    filtered: dict[str, Any] | None = None
+    """What guards made of it; None where nobody looked."""
     has_content: bool = False
     """Whether what was asked and answered is stored."""
 
@@ -112,6 +115,7 @@ class Generations:
         generated.finish_reasons = finish_reasons
         generated.latency_s = exchange.elapsed_s()
         generated.first_token_s = exchange.first_token_s
+        generated.filtered = filter_summary(exchange.judged)
         generated.has_content = exchange.content is not None
         self._by_request_id[generated.caller, generated.request_id] = generated.id
 
@@ -182,6 +186,7 @@ def _fields(generated: Generated) -> dict[str, Any]:
         "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
         "queue_time": milliseconds(usage.queue_s) if usage else None,
         "route": route_of(route),
+        "content_filter": generated.filtered,
     }
 
 
@@ -219,4 +224,5 @@ def _fields_logged(logged: LoggedRequest) -> dict[str, Any]:
             "candidates": [{**msgspec.structs.asdict(each), "pricing": {}} for each in kept.candidates],
             "attempts": kept.attempts,
         },
+        "content_filter": kept.filtered,
     }

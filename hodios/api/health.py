@@ -7,9 +7,11 @@ from typing import Any
 
 from hodios import __version__
 from hodios.api.exchange import Exchange
+from hodios.api.guard_metrics import guard_fields
 from hodios.api.processes import Processes
 from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
+from hodios.guard.panel import Panel
 from hodios.providers.catalog_store import CatalogStore
 
 
@@ -21,6 +23,7 @@ class Health:
         gateway: Gateway,
         store: CatalogStore,
         status: StatusPage,
+        panel: Panel,
         account_report: Callable[[], dict[str, Any]] | None = None,
         *,
         processes: Processes,
@@ -29,6 +32,7 @@ class Health:
         self._gateway = gateway
         self._store = store
         self._status = status
+        self._panel = panel
         self._account_report = account_report
         self._processes = processes
         self._monotonic = monotonic
@@ -67,6 +71,7 @@ class Health:
             "catalog": {"version": self._store.current.version, "problem": self._store.problem or None},
             "service": self._status.summary(),
             "models": models,
+            "guards": guard_fields(self._panel),
         }
         if self._account_report is not None:
             report["accounts"] = self._account_report()

@@ -21,6 +21,7 @@ from hodios.accounts.advice_of_habits import PREFIX_CHARACTERS
 from hodios.accounts.content_queue import ContentQueue
 from hodios.api.exchange import Exchange
 from hodios.api.explanation import attempt_of, milliseconds
+from hodios.api.filters import filter_summary
 from hodios.errors import HodiosError, Overloaded
 from hodios.events import Usage
 from hodios.money import cost_of
@@ -74,6 +75,8 @@ class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     finish_reasons: tuple[str, ...] = ()
     reasoning_tokens: int | None = None
     queue_ms: int | None = None
+    filtered: dict[str, Any] | None = None
+    """What guards made of it; None where nobody looked."""
     policy: str = ""
     candidates: list[KeptCandidate] = []
     attempts: list[dict[str, Any]] = []
@@ -181,7 +184,11 @@ def _entry(exchange: Exchange, told: Told | None, at_s: float, prefix: int | Non
 
 
 def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
-    kept = KeptRoute(request_id=exchange.request_id, finish_reasons=exchange.finish_reasons)
+    kept = KeptRoute(
+        request_id=exchange.request_id,
+        finish_reasons=exchange.finish_reasons,
+        filtered=filter_summary(exchange.judged, exchange.blocked),
+    )
     if told is None:
         return kept
     if told.usage is not None:

@@ -113,6 +113,14 @@ _ROUTE = _object(
         "attempts": _list(_ATTEMPT),
     }
 )
+_FILTERED = _object(
+    {
+        "flagged": _list(_STRING),
+        "blocked": _list(_STRING),
+        "not_evaluated": _list(_STRING),
+        "guards": _list(_OBJECT),
+    }
+)
 _GENERATION = _object(
     {
         **dict.fromkeys(("id", "request_id", "model", "requested_model"), _STRING),
@@ -128,6 +136,7 @@ _GENERATION = _object(
         **dict.fromkeys(("total_cost", "usage"), _MAYBE_NUMBER),
         **dict.fromkeys(("latency", "time_to_first_token", "generation_time", "queue_time"), _MAYBE_INTEGER),
         "route": _ref("Route"),
+        "content_filter": {"anyOf": [_FILTERED, {"type": "null"}]},
         "content": {
             "anyOf": [
                 _object(
@@ -330,6 +339,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
                 }
             ),
             "models": _list(_OBJECT),
+            "guards": _list(_OBJECT),
             "accounts": _OBJECT,
         },
         optional=("accounts",),

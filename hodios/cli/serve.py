@@ -22,6 +22,7 @@ from hodios.cli.pulls import Pulls
 from hodios.cli.ui import login_link
 from hodios.config import Config, environment, foreign_environment, load, remote_keys, with_overrides
 from hodios.errors import ConfigError, SetupError
+from hodios.guard_settings import GuardSettings
 from hodios.providers.installed import InstalledModel, find, installed
 from hodios.providers.launch import Child, ChildEvent, Pace, Supervisor
 from hodios.providers.prepared import Prepared, worker_options
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 _STOP_S = 45.0
 """A little more than the API gives open requests to finish, and then itself to tell the store what they cost."""
 _API = "api"
+_GUARD = "the content filter"
+"""No model's id has a space."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _API_STAGE = 1
 """Above the engines: the API lets open requests finish before their engines go."""
 
@@ -87,15 +91,31 @@ def children(
     parent_fd: int,
     control: Path | None = None,
 ) -> list[Child]:
-    """The processes to run: an engine worker per model, and those of the API on the listening socket, which ask for
-    more and fewer models at `control`."""
+    """The processes to run: an engine worker per model, the guard, and those of the API on the listening socket, which
+    ask for more and fewer models at `control`."""
     engines = [engine_child(config, each, parent_fd) for each in prepared]
     keepers = [_keeper(launch, config, parent_fd) for launch in config.launch]
-    return [*engines, *keepers, *_apis(config, prepared, listener, parent_fd, control)]
+    guard = socket_path(config.home, "guard") if (config.guard or GuardSettings()).embedded else None
+    guards = [_guard(config, guard, parent_fd)] if guard else []
+    return [*engines, *keepers, *guards, *_apis(config, prepared, listener, parent_fd, control, guard)]
+
+
+def _guard(config: Config, path: Path, parent_fd: int) -> Child:
+    own = Config(home=config.home, log_level=config.log_level)
+    return Child(
+        name=_GUARD,
+        argv=(sys.executable, "-m", "hodios.guard.worker", "--parent-fd", str(parent_fd), "--socket", str(path)),
+        env=environment(own, base=foreign_environment(config, (), _ONE_THREAD)),
+    )
 
 
 def _apis(
-    config: Config, prepared: Sequence[Prepared], listener: socket.socket, parent_fd: int, control: Path | None
+    config: Config,
+    prepared: Sequence[Prepared],
+    listener: socket.socket,
+    parent_fd: int,
+    control: Path | None,
+    guard: Path | None,
 ) -> list[Child]:
     """They take connections from the same socket, whoever is first."""
     numbers = range(1, config.workers + 1)
@@ -108,6 +128,7 @@ def _apis(
                 *("--fd", str(listener.fileno()), "--parent-fd", str(parent_fd), "--number", str(number)),
                 *(argument for path in sockets for argument in ("--socket", str(path))),
                 *(("--control", str(control)) if control else ()),
+                *(("--guard", str(guard)) if guard else ()),
                 *(msgspec.json.encode(each).decode() for each in prepared),
             ),
             env=environment(config),

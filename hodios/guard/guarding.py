@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hodios.guard.panel import Panel
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hodios.guard.panel import Panel, Startable
 from hodios.guard.policy import Policy, resolved
 from hodios.guard.watch import Watch
 from hodios.guard_settings import NO_POLICY, GuardPolicy, GuardSettings
@@ -20,6 +23,17 @@ class Guarding:
         self._default = resolved(settings.policy)
         self._known: dict[tuple[int, int], tuple[GuardPolicy, GuardPolicy, Policy]] = {}
         """By the identities of both, which live as long as they stand here."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """While entered, those guards work that have to be started."""
+        try:
+            for guard in self.panel.guards:
+                if isinstance(guard, Startable):
+                    await guard.start()
+            yield
+        finally:
+            await self.panel.aclose()
 
     def policy(self, key: GuardPolicy = NO_POLICY, project: GuardPolicy = NO_POLICY) -> Policy:
         """Of a request with such a key, of such a project."""

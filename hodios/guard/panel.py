@@ -10,13 +10,19 @@ from msgspec import Struct
 
 from hodios.errors import GuardDown
 from hodios.guard.base import Assessment, Guard, Passage
-from hodios.types import GuardRun, Side
+from hodios.types import CATEGORIES, Category, GuardRun, Side
 
 DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BUSY = "guard_busy"
 """The code of a GuardDown that was shed: the guard works, and has too much to do."""
 LATE = "guard_late"
 """Of one that took longer than anybody waited."""
+ASKED: Mapping[Side, frozenset[Category]] = {
+    "prompt": frozenset(CATEGORIES),
+    "answer": frozenset(CATEGORIES) - {"jailbreak"},
+    "document": frozenset(CATEGORIES),
+}
+"""Nobody's answer is an attempt to talk a model into something, whatever a guard says of it."""
 
 
 @runtime_checkable
@@ -41,6 +47,13 @@ class Stateful(Protocol):
     """A guard of which something can be told without asking it to judge."""
 
     def state(self) -> GuardState: ...
+
+
+@runtime_checkable
+class Startable(Protocol):
+    """A guard that has something to start. Returns soon, whether or not it can judge by then."""
+
+    async def start(self) -> None: ...
 
 
 class Figures(Struct):
@@ -132,7 +145,7 @@ class Panel:
             guard=guard.name,
             version=guard.version,
             side=side,
-            scores=_highest(assessments, lambda assessment: assessment.scores),
+            scores=_of_side(side, _highest(assessments, lambda assessment: assessment.scores)),
             further=_highest(assessments, lambda assessment: assessment.further),
             duration_s=took_s,
         )
@@ -187,6 +200,10 @@ def _highest(
     for assessment in assessments:
         highest = _higher(highest, scores_of(assessment)) if highest else scores_of(assessment)
     return highest
+
+
+def _of_side(side: Side, scores: Mapping[str, float]) -> Mapping[str, float]:
+    return {category: score for category, score in scores.items() if category in ASKED[side]}
 
 
 def _higher(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:

@@ -11,16 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from hodios.guard.panel import ASKED
 from hodios.guard_settings import NO_POLICY, Action, Bar, GuardPolicy
 from hodios.types import CATEGORIES, Category, GuardRun, Judgement, Side
 
 DEFAULT_BAR = 0.5
 _STRICTNESS: Sequence[Action] = ("off", "annotate", "block")
-_ASKED: Mapping[Side, frozenset[Category]] = {
-    "prompt": frozenset(CATEGORIES),
-    "answer": frozenset(CATEGORIES) - {"jailbreak"},
-}
-"""Nobody's answer is an attempt to talk a model into something."""
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -71,7 +67,7 @@ def verdict(policy: Policy, side: Side, runs: tuple[GuardRun, ...], *, has_text:
                 flagged.add(category)
             if run.side == side and policy.action(side) == "block" and score >= policy.block_at[category]:
                 blocked.add(category)
-    asked = _ASKED[side] if has_text else frozenset[Category]()
+    asked = ASKED[side] if has_text else frozenset[Category]()
     return Judgement(runs=runs, asked=asked, flagged=frozenset(flagged | blocked), blocked=frozenset(blocked))
 
 
