@@ -12,6 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from hodios.accounts.registry import Spending
+from hodios.api.guard_fields import guard_values
+from hodios.guard_settings import Action, Bar, WhenDown
 from hodios.money import dollars
 from hodios.store.records import Budgets, KeyRecord, ProjectRecord
 
@@ -52,6 +54,11 @@ class _Shared(Struct, frozen=True, kw_only=True):
     parallel_requests: int | None
     disabled: bool
     metadata: dict[str, str]
+    guard_prompt: Action | None
+    guard_answer: Action | None
+    guard_when_down: WhenDown | None
+    guard_flag_at: dict[str, Bar]
+    guard_block_at: dict[str, Bar]
     created_at: datetime
     version: int
 
@@ -158,6 +165,7 @@ def _shared_values(record: KeyRecord | ProjectRecord, spending: Mapping[str, Spe
         "parallel_requests": record.limits.parallel_requests,
         "disabled": record.is_disabled,
         "metadata": record.metadata,
+        **guard_values(record.guard),
         "created_at": _time(record.created_at_s),
         "version": record.version,
     }

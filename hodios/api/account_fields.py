@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, structs
 
 from hodios.api.checks import BOOLEAN, Kind, integer, list_of, number, one_of, refusal
+from hodios.api.guard_fields import GUARD_FIELDS
 from hodios.errors import InvalidRequest
 from hodios.money import nanodollars
 from hodios.store.records import Budgets, KeyRecord, ProjectRecord
@@ -136,6 +137,7 @@ _PROJECT_FIELDS = (
     Field("parallel_requests", integer(1, 10**6), "Requests at the same time.", "limits.parallel_requests"),
     Field("disabled", BOOLEAN, "Refuse all that is asked with it.", "is_disabled"),
     Field("metadata", LABELS, "Labels; new ones replace all.", "metadata"),
+    *(Field(*each) for each in GUARD_FIELDS),
 )
 _KEY_FIELDS = (
     Field("owner", text(256), "Whose it is.", "owner"),
@@ -203,17 +205,18 @@ def parse(fields: Mapping[str, Field], values: Mapping[str, Any]) -> dict[str, A
 def changed(record: R, parsed: Mapping[str, Any]) -> R:
     """The record with what `parse` has returned. Of budgets only those change that are named."""
     changes: dict[str, Any] = {}
-    limits: dict[str, int | None] = {}
+    parts: dict[str, dict[str, Any]] = {}
     for place, value in parsed.items():
         whole, _, part = place.partition(".")
         if part:
-            limits[part] = None if value is UNSET else value
+            inner = type(getattr(record, whole))
+            parts.setdefault(whole, {})[part] = _default(inner, part) if value is UNSET else value
         elif whole == "budgets":
             changes[whole] = Budgets() if value is UNSET else structs.replace(record.budgets, **value)
         else:
             changes[whole] = _default(type(record), whole) if value is UNSET else value
-    if limits:
-        changes["limits"] = structs.replace(record.limits, **limits)
+    for whole, values in parts.items():
+        changes[whole] = structs.replace(getattr(record, whole), **values)
     return structs.replace(record, **changes)
 
 
@@ -242,7 +245,7 @@ def request_schemas() -> dict[str, Any]:
     }
 
 
-def _default(kind: type[KeyRecord] | type[ProjectRecord], place: str) -> Any:
+def _default(kind: type[Struct], place: str) -> Any:
     found = {field.name: field for field in structs.fields(kind)}[place]
     return found.default_factory() if callable(found.default_factory) else found.default
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from hodios.api.admin_schemas import PriceHistory, Reloaded, SyncRequest, SyncStandings, past_price
 from hodios.api.auth import ADMIN
 from hodios.api.exchange import Exchange
+from hodios.api.routes import RouteName
 from hodios.errors import InvalidRequest, PermissionDenied
 from hodios.providers.catalog_store import CatalogStore
 from hodios.providers.sync import Synchronizer
@@ -24,6 +27,9 @@ class Admin:
         self._store = store
         self._synchronizer = synchronizer
         self._max_body_bytes = max_body_bytes
+
+    def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
+        return {"reload": self.reload, "sync": self.sync, "standings": self.standings, "prices": self.prices}
 
     async def reload(self, exchange: Exchange) -> None:
         require_admin(exchange)

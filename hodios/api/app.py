@@ -34,6 +34,7 @@ from hodios.api.health import Health
 from hodios.api.local_models import LocalModels
 from hodios.api.metrics import Metrics
 from hodios.api.model_records import model_records
+from hodios.api.moderations import Moderations
 from hodios.api.openai import Generation
 from hodios.api.openapi import openapi_document
 from hodios.api.processes import Processes
@@ -171,6 +172,7 @@ def _handlers(
         gateway, config, parts.generations, parts.accounts, clock=clock, new_id=new_id, monotonic=monotonic
     )
     catalog = Catalog(gateway, config.max_choices, lambda: store.current, parts.statistics)
+    moderations = Moderations(parts.guarding, parts.accounts, config.max_body_bytes, new_id)
     tokenization = Tokenization(gateway, config.max_body_bytes)
     health = Health(
         gateway,
@@ -193,20 +195,13 @@ def _handlers(
         "endpoints": catalog.endpoints,
         "generation": parts.generations.one,
         "embeddings": _not_available,
-        "moderations": _not_available,
-        "tokenize": tokenization.tokenize,
-        "detokenize": tokenization.detokenize,
-        "tokenizer_info": tokenization.info,
-        "live": health.live,
-        "ready": health.ready,
-        "health": health.details,
+        "moderations": moderations.moderate,
+        **tokenization.handlers(),
+        **health.handlers(),
         "status": parts.status.show,
         "metrics": parts.metrics.show,
         "openapi": lambda exchange: exchange.answer_json(document),
-        "reload": admin.reload,
-        "sync": admin.sync,
-        "standings": admin.standings,
-        "prices": admin.prices,
+        **admin.handlers(),
         **account_admin.handlers(),
         **web_handlers(config, parts.sessions, parts.accounts, clock=clock, monotonic=monotonic),
         **records,
@@ -292,17 +287,7 @@ def create_app(
     handlers = _handlers(config, parts, clock=clock, monotonic=monotonic, new_id=new_id)
     handlers |= LocalModels(config, control, monotonic=monotonic).handlers()
     routes = _routes(handlers)
-    app = Starlette(
-        routes=routes,
-        lifespan=_lifespan(
-            providers,
-            keeping(parts.history, HistoryFile(config.home, processes.number)),
-            parts.prober.running(),
-            parts.server_loads.running(),
-            guarding.running(),
-            processes.telling(parts.metrics.registry),
-        ),
-    )
+    app = Starlette(routes=routes, lifespan=_lifespan(providers, *_contexts(config, parts)))
     app.router.redirect_slashes = False
     app.middleware_stack = Door(
         ExceptionMiddleware(app.router, handlers={HTTPException: refuse}),
@@ -315,3 +300,14 @@ def create_app(
         new_id=new_id,
     )
     return app
+
+
+def _contexts(config: Config, parts: _Parts) -> list[AbstractAsyncContextManager[None]]:
+    """What goes on as long as the app does."""
+    return [
+        keeping(parts.history, HistoryFile(config.home, parts.processes.number)),
+        parts.prober.running(),
+        parts.server_loads.running(),
+        parts.guarding.running(),
+        parts.processes.telling(parts.metrics.registry),
+    ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hodios import __version__
 from hodios.api.exchange import Exchange
 from hodios.api.guard_metrics import guard_fields
 from hodios.api.processes import Processes
+from hodios.api.routes import RouteName
 from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
 from hodios.guard.panel import Panel
@@ -40,6 +41,9 @@ class Health:
 
     def _is_ready(self) -> bool:
         return any(health.state == "ready" for _, health in self._gateway.health())
+
+    def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
+        return {"live": self.live, "ready": self.ready, "health": self.details}
 
     async def live(self, exchange: Exchange) -> None:
         await exchange.answer_json({"status": "live"})

@@ -18,6 +18,7 @@ from hodios.api.facts import fact_schemas
 from hodios.api.local_models import local_model_schemas
 from hodios.api.model_history import HISTORY_FILTERS, model_history_schemas
 from hodios.api.model_history import PRICE_FILTERS as MODEL_PRICE_FILTERS
+from hodios.api.moderations import MODERATE
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
 from hodios.api.recommendations import FILTERS as RECOMMENDATION_FILTERS
 from hodios.api.recommendations import recommendation_schemas
@@ -136,6 +137,7 @@ _BODIES = {
     "completions": "CompletionRequest",
     "tokenize": "TokenizeRequest",
     "detokenize": "DetokenizeRequest",
+    "moderations": "ModerationRequest",
     "sync": "SyncRequest",
     "start_pull": "PullRequest",
     "open_session": "SessionRequest",
@@ -161,6 +163,7 @@ _SUCCESSES = {
     "facts": "Facts",
     "generation": "Generation",
     "status": "ServiceStatus",
+    "moderations": "Moderation",
     "tokenize": "Tokens",
     "detokenize": "Detokenized",
     "tokenizer_info": "TokenizerInfo",
@@ -210,7 +213,7 @@ def _responses(info: RouteInfo) -> Schema:
         responses["404"] = _error("no such file")
     elif info.name == "metrics":
         responses["200"] = {"description": "metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    elif info.name in ("embeddings", "moderations"):
+    elif info.name == "embeddings":
         responses["501"] = _error("not_available")
     else:
         content = _json(_ref(_SUCCESSES[info.name]))
@@ -233,10 +236,13 @@ def _responses(info: RouteInfo) -> Schema:
     if info.name in (*_BODIES, *_MODELS, "generation", "tokenizer_info") and info.name not in (
         *ADMINISTERS,
         *SESSIONS,
+        "moderations",
     ):
         statuses += ERRORS["model"]
     if info.name in ("tokenize", "detokenize", "tokenizer_info"):
         statuses += [501]
+    if info.name == "moderations":
+        statuses += [429, 501, 503]
     if info.name in USES:
         statuses += [501, 503]
     if info.name == "generation":
@@ -271,6 +277,7 @@ def _requests(max_choices: int) -> dict[str, Schema]:
         "CompletionRequest": _table(parameters(COMPLETIONS, max_choices)),
         "TokenizeRequest": _kinds(TOKENIZE),
         "DetokenizeRequest": _detokenize(),
+        "ModerationRequest": {**_kinds({"model": MODERATE["model"]}, input=MODERATE["input"]), "required": ["input"]},
     }
 
 
@@ -293,8 +300,9 @@ def _property(parameter: Parameter) -> Schema:
     return {"anyOf": [dict(parameter.kind.schema), _NULL], **described}
 
 
-def _kinds(kinds: Mapping[str, Kind]) -> Schema:
+def _kinds(kinds: Mapping[str, Kind], **required: Kind) -> Schema:
     properties = {name: {"anyOf": [dict(kind.schema), _NULL]} for name, kind in kinds.items()}
+    properties |= {name: dict(kind.schema) for name, kind in required.items()}
     return {"type": "object", "properties": properties, "additionalProperties": True}
 
 

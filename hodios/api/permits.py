@@ -30,9 +30,14 @@ def with_policy(call: Call, key: KeyRecord) -> Call:
 
 
 async def permitted(accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request) -> Permit:
-    """The request counts as on its way until `Accounts.leave`. Raises RateLimited, and Overloaded as `Accounts`."""
+    """As `may_pass`, for whoever asks for an answer."""
     num_tokens = _expected_tokens(request) if _limits_tokens(admitted) else 0
-    permit = await accounts.permit(admitted, request.id, num_tokens, WAIT_S)
+    return await may_pass(accounts, admitted, exchange, request.id, num_tokens)
+
+
+async def may_pass(accounts: Accounts, admitted: Admitted, exchange: Exchange, id: str, num_tokens: int) -> Permit:
+    """The request counts as on its way until `Accounts.leave`. Raises RateLimited, and Overloaded as `Accounts`."""
+    permit = await accounts.permit(admitted, id, num_tokens, WAIT_S)
     if permit.state is not NO_LIMITS:
         exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
     if isinstance(permit, Refusal):

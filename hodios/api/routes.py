@@ -96,7 +96,7 @@ ROUTES: tuple[RouteInfo, ...] = (
     RouteInfo("queries", "GET", "/queries", "Past requests, the newest first.", is_prefixed=True),
     RouteInfo("activity", "GET", "/activity", "Sums of past requests, by day, model and more.", is_prefixed=True),
     RouteInfo("embeddings", "POST", "/embeddings", "Not available yet: answers 501.", is_prefixed=True),
-    RouteInfo("moderations", "POST", "/moderations", "Not available yet: answers 501.", is_prefixed=True),
+    RouteInfo("moderations", "POST", "/moderations", "What content filters say of texts.", is_prefixed=True),
     RouteInfo("tokenize", "POST", "/tokenize", "Text or messages to token ids."),
     RouteInfo("detokenize", "POST", "/detokenize", "Token ids to text."),
     RouteInfo("tokenizer_info", "GET", "/tokenizer_info", "The tokenizer's configuration and chat template."),

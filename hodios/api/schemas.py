@@ -263,6 +263,26 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
     ),
     "Route": _ROUTE,
     "Generation": _object({"data": _GENERATION}),
+    "Moderation": _object(
+        {
+            "id": _STRING,
+            "model": _STRING,
+            "results": _list(
+                _object(
+                    {
+                        "flagged": _BOOLEAN,
+                        "categories": _OBJECT,
+                        "category_scores": _OBJECT,
+                        "category_applied_input_types": _OBJECT,
+                        "not_evaluated": _list(_STRING),
+                        "guards": _list(_OBJECT),
+                    }
+                )
+            ),
+            "warnings": _list(_ref("Warning")),
+        },
+        optional=("warnings",),
+    ),
     "ServiceStatus": _SERVICE_STATUS,
     "Warning": _object({"param": _STRING, "code": _STRING, "message": _STRING}),
     "Error": _object(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hodios.api.answers import warning_fields
@@ -10,6 +10,7 @@ from hodios.api.checks import BOOLEAN, Kind, string
 from hodios.api.exchange import Exchange
 from hodios.api.parameters import TEMPLATE_KWARGS
 from hodios.api.prompts import MESSAGES, TOKEN_IDS, parse_ids
+from hodios.api.routes import RouteName
 from hodios.api.wire import decode_object, forbid, unknown, warn
 from hodios.errors import InvalidRequest, MissingParameter, ModelNotFound, NotAvailable
 from hodios.gateway import Gateway, Seat
@@ -43,6 +44,9 @@ class Tokenization:
     def __init__(self, gateway: Gateway, max_body_bytes: int) -> None:
         self._gateway = gateway
         self._max_body_bytes = max_body_bytes
+
+    def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
+        return {"tokenize": self.tokenize, "detokenize": self.detokenize, "tokenizer_info": self.info}
 
     async def tokenize(self, exchange: Exchange) -> None:
         values, warnings = await self._read(exchange, TOKENIZE)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from hodios.api.account_fields import BUDGET, LABELS, PERIOD_NAMES, Field
+from hodios.api.guard_fields import BARS
 from hodios.errors import SetupError
 
 _UNSET = "unset"
@@ -58,6 +59,9 @@ def _options(fields: Mapping[str, Field]) -> Iterator[_Option]:
                 yield _Option(f"{field.name}_{period}", str | None, {"help": meaning, "metavar": "DOLLARS"})
         elif field.kind is LABELS:
             yield _Option(field.name, list[str] | None, {"help": "A label; repeat it.", "metavar": "NAME=VALUE"})
+        elif field.kind is BARS:
+            told = {"help": f"{field.meaning} Repeat it.", "metavar": "CATEGORY=SCORE"}
+            yield _Option(field.name, list[str] | None, told)
         elif kind == "array":
             told = {"help": f"{field.meaning} Repeat it.", "metavar": field.name.removesuffix("s").upper()}
             yield _Option(field.name, list[str] | None, told)
@@ -94,7 +98,7 @@ def _parameter(option: _Option) -> inspect.Parameter:
 def _values(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request that says the same. Raises SetupError."""
     values: dict[str, Any] = {
-        name: _labels(given[name]) if field.kind is LABELS else given[name]
+        name: _labels(name, given[name]) if field.kind in (LABELS, BARS) else given[name]
         for name, field in fields.items()
         if given.get(name) is not None
     }
@@ -119,11 +123,11 @@ def _check_texts(given: Mapping[str, Any]) -> None:
             raise SetupError(f"--{name.replace('_', '-')}: is not UTF-8.") from None
 
 
-def _labels(texts: list[str]) -> dict[str, str]:
+def _labels(field: str, texts: list[str]) -> dict[str, str]:
     labels = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator:
-            raise SetupError(f"--metadata {text!r} is not accepted: NAME=VALUE.")
+            raise SetupError(f"--{field.replace('_', '-')} {text!r} is not accepted: NAME=VALUE.")
         labels[name] = value
     return labels

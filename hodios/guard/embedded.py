@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from hodios.engine.connection import LENGTH_BYTES, MAX_FRAME_BYTES
 from hodios.errors import GuardDown
-from hodios.guard.backlog import FIRST_COST_S, PER_TEXT
+from hodios.guard.backlog import FIRST_COST_S, PER_TEXT, size_of
 from hodios.guard.base import Assessment, Passage
 from hodios.guard.messages import Assess, FromClient, FromWorker, GiveUp, Hello, Scores, Shed
 from hodios.guard.panel import BUSY, LATE, GuardState
@@ -22,6 +22,11 @@ from hodios.types import Category, Side
 
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.02, 0.5
 _RETRY_AFTER_S = 1
+
+T = TypeVar("T")
+SLICE, OVERLAP = 2000, 200
+"""Characters that are judged in one piece, so that what is urgent soon has its turn; and how many of them the next one
+reads again."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +86,34 @@ class EmbeddedGuard:
 
     async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
         """As `Guard.assess`."""
-        size = sum(len(passage.text) + PER_TEXT for passage in passages)
-        refused = self.refusal(size, budget_s)
+        refused = self.refusal(sum(len(passage.text) + PER_TEXT for passage in passages), budget_s)
         if refused is not None:
             raise refused
+        parts = [(place, text) for place, passage in enumerate(passages) for text in _slices(passage.text)]
+        groups = list(_groups(parts))
+        if len(groups) == 1:
+            scores = await self._ask([text for _, text in parts], budget_s)
+        else:
+            asked = [self._ask([text for _, text in group], budget_s) for group in groups]
+            scores = [each for answer in await _all(asked) for each in answer]
+        highest: list[dict[str, float]] = [{} for _ in passages]
+        for (place, _), found in zip(parts, scores, strict=True):
+            known = highest[place]
+            highest[place] = {name: max(score, known.get(name, 0.0)) for name, score in found.items()}
+        return [Assessment(scores=each) for each in highest]
+
+    async def _ask(self, texts: list[str], budget_s: float) -> list[dict[Category, float]]:
+        """In one piece, during which the worker does nothing else."""
+        size = size_of(texts)
         loop = asyncio.get_running_loop()
-        id, answer = next(self._ids), loop.create_future()
+        id = next(self._ids)
+        answer: asyncio.Future[list[dict[Category, float]]] = loop.create_future()
         self._waiting[id] = answer
         self._num_own += size
-        self._send(Assess(id, [passage.text for passage in passages], budget_s))
+        self._send(Assess(id, texts, budget_s))
         timer = loop.call_later(budget_s, self._fail, id, GuardDown("the embedded guard took too long", code=LATE))
         try:
-            return [Assessment(scores=scores) for scores in await answer]
+            return await answer
         finally:
             timer.cancel()
             self._num_own -= size
@@ -182,3 +203,33 @@ class EmbeddedGuard:
                     error = GuardDown("the embedded guard has too much to do", code=BUSY, retry_after=_RETRY_AFTER_S)
                     answer.set_exception(error)
         return False
+
+
+def _slices(text: str) -> Iterator[str]:
+    """Of a long text."""
+    for begin in range(0, max(len(text) - OVERLAP, 1), SLICE - OVERLAP):
+        yield text[begin : begin + SLICE]
+
+
+def _groups(parts: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Short texts together."""
+    group: list[tuple[int, str]] = []
+    size = 0
+    for part in parts:
+        if group and size + len(part[1]) > SLICE:
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += len(part[1])
+    yield group
+
+
+async def _all(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all of them give; where one fails, or nobody waits any longer, the others are given up."""
+    tasks = [asyncio.create_task(each) for each in asked]
+    try:
+        return [await task for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -62,14 +62,18 @@ class Worker:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         if parent_fd is not None:
-            self._selector.register(parent_fd, selectors.EVENT_READ, self._parent_ended)
+            self._selector.register(parent_fd, selectors.EVENT_READ, self._end)
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
         self._connections: list[Connection] = []
         self._backlog: Backlog[Connection] = Backlog()
         self._is_stopping = False
+        self._wake_fd, self._waker_fd = os.pipe()
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._end)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
-        self._is_stopping = True
+        """Waiting goes on after a signal unless there is something to read."""
+        self._end()
+        os.write(self._waker_fd, b"s")
 
     def run(self) -> None:
         """Until told to stop."""
@@ -81,6 +85,8 @@ class Worker:
             connection.socket.close()
         self._listener.close()
         self._selector.close()
+        os.close(self._wake_fd)
+        os.close(self._waker_fd)
 
     def _judge_next(self) -> None:
         """The most urgent; what nobody waits for any longer is not judged."""
@@ -119,7 +125,7 @@ class Worker:
         if key.events != wanted:
             self._selector.modify(connection.socket, wanted, key.data)
 
-    def _parent_ended(self) -> None:
+    def _end(self) -> None:
         self._is_stopping = True
 
     def _serve(self, connection: Connection) -> None:

@@ -25,7 +25,7 @@ async def test_ready_is_who_has_a_ready_model(scripted: Any, states: Any, status
 async def test_the_details_name_every_model(scripted: Any) -> None:
     call, _ = scripted(states=(READY, BAD))
     report = (await call("GET", "/health")).json()
-    assert list(report) == ["status", "version", "process", "uptime_s", "catalog", "service", "models"]
+    assert list(report) == ["status", "version", "process", "uptime_s", "catalog", "service", "models", "guards"]
     assert report["process"] == {"number": 1, "of": 1, "pid": os.getpid()}
     assert report["catalog"] == {"version": 1, "problem": None}
     assert report["service"] == {"status": "operational", "degraded": [], "down": [], "open_incidents": 0}

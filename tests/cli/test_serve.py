@@ -204,9 +204,16 @@ def prepared(name: str, folder: Path) -> Prepared:
 def test_engines_do_not_get_the_key_and_the_api_comes_last(tmp_path: Path) -> None:
     config = Config(home=tmp_path, admin_key="secret", port=0, threads=3)
     with bind(config) as listener:
-        *engines, api = children(config, [prepared("a/b", tmp_path), prepared("c/d", tmp_path)], listener, parent_fd=9)
+        *engines, guard, api = children(
+            config, [prepared("a/b", tmp_path), prepared("c/d", tmp_path)], listener, parent_fd=9
+        )
         assert [child.name for child in engines] == ["a/b", "c/d"]
         assert all("HODIOS_ADMIN_KEY" not in (child.env or {}) and child.pass_fds == () for child in engines)
+        assert "hodios.guard.worker" in guard.argv
+        assert "--parent-fd 9" in " ".join(guard.argv)
+        assert "HODIOS_ADMIN_KEY" not in (guard.env or {})
+        assert (guard.stage, guard.is_essential) == (engines[0].stage, False)
+        assert api.argv[api.argv.index("--guard") + 1] == guard.argv[-1]
         assert all("--parent-fd 9" in " ".join(child.argv) and '"threads":3' in child.argv[-1] for child in engines)
         assert api.env is not None
         assert api.env["HODIOS_ADMIN_KEY"] == "secret"
