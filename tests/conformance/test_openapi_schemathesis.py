@@ -76,5 +76,13 @@ async def test_random_requests_are_answered_as_described(tmp_path: Path, who: Wh
 @pytest.mark.full
 @pytest.mark.parametrize("who", ["admin", "key", "nobody"])
 async def test_all_operations_are_as_described(tmp_path: Path, who: Who) -> None:
-    said = await tried(tmp_path, who, "--phases", "coverage,fuzzing,stateful", "--max-examples", "60")
+    phases = ("--phases", "coverage,fuzzing,stateful")
+    said = await tried(tmp_path, who, *phases, "--exclude-path-regex", PREFIXED, "--max-examples", "60")
     assert num_tried(said) > 5000
+
+
+@pytest.mark.full
+async def test_the_same_operations_under_their_prefixes_are_as_described(tmp_path: Path) -> None:
+    """They lead to the same code: what is tried is whether they lead there."""
+    options = ("--phases", "fuzzing", "--include-path-regex", PREFIXED, "--max-examples", "10")
+    assert num_tried(await tried(tmp_path, "admin", *options)) > 400
