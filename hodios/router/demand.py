@@ -14,13 +14,13 @@ from hodios.types import Request
 _PER_TURN = 4
 """Tokens around each message of a chat."""
 _PER_IMAGE = 512
-_SAMPLING = frozenset(
+_THEIRS = frozenset(
     (
         *("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty"),
-        *("seed", "logit_bias", "min_tokens", "ignore_eos", "stop_token_ids"),
+        *("seed", "logit_bias", "min_tokens", "ignore_eos", "stop_token_ids", "cache_salt"),
     )
 )
-"""Parameters that only whoever draws the tokens can honour."""
+"""Parameters that only whoever draws the tokens, or keeps prompts for the next ones, can honour."""
 
 
 class Demand(Struct, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ def demand_of(request: Request) -> Demand:
         max_tokens=request.max_tokens,
         num_answers=max(request.n, request.best_of) * len(sizes),
         needs=dict(_needs(request)),
-        parameters=request.given & _SAMPLING,
+        parameters=request.given & _THEIRS,
         values=values_of(request) if request.routing.requires_parameters else {},
     )
 
