@@ -298,6 +298,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     price: Price = Price()
     """At the time."""
+    version: str = ""
+    """Of the model: the fingerprint of its card at the time."""
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -157,6 +157,7 @@ _SPREAD = _object(
         "samples": _INTEGER,
         "by_size": _object(dict.fromkeys(SIZES, _MAYBE_OBJECT)),
         "by_capability": _object(dict.fromkeys(CAPABILITIES, _MAYBE_OBJECT)),
+        "by_version": {"type": "object", "additionalProperties": _MAYBE_OBJECT},
     }
 )
 _MODEL_STATUS = _object(

@@ -194,6 +194,7 @@ def _spread(past: Past, measure: Any, now_s: float) -> dict[str, Any]:
         "samples": spread.overall.num,
         "by_size": {size: percentiles_of(each) for size, each in spread.by_size.items()},
         "by_capability": {capability: percentiles_of(each) for capability, each in spread.by_capability.items()},
+        "by_version": {version: percentiles_of(each) for version, each in spread.by_version.items()},
     }
 
 

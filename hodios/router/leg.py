@@ -155,6 +155,7 @@ class Leg:
             cached_tokens=self.course.num_cached_tokens if usage is None else usage.cached_tokens,
             completion_tokens=self.course.num_tokens if usage is None else usage.completion_tokens,
             price=self.seat.card.price,
+            version=self.seat.card.fingerprint,
         )
 
     def _turned_away(self, error: HodiosError | None, now_s: float) -> None:

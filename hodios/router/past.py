@@ -1,5 +1,5 @@
 """What attempts have shown of one model at one provider: outcomes, waits for the first token, speeds, by time, size of
-the prompt and what the request asked for. Constant memory, O(1) to add; has no clock.
+the prompt, what the request asked for, and which version answered. Constant memory, O(1) to add; has no clock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from hodios.router.histogram import NUM_BINS, SECONDS, TOKENS_PER_SECOND, Scale, quantile_bins
 from hodios.router.slices import Ring, Slice, total
+from hodios.router.versions import MOST_VERSIONS, Versions
 from hodios.types import Attempt, Request
 
 SIZE_LIMITS = (2000, 4000, 8000, 16000)
@@ -131,6 +132,8 @@ class Spread(NamedTuple):
     overall: Distribution
     by_size: Mapping[str, Distribution]
     by_capability: Mapping[str, Distribution]
+    by_version: Mapping[str, Distribution]
+    """Of those that have answered, the last one last."""
 
 
 class Saved(Struct, frozen=True, array_like=True):
@@ -143,11 +146,13 @@ class Saved(Struct, frozen=True, array_like=True):
     shorts: list[Slice]
     hours: list[Slice]
     outcomes: list[Slice]
+    versions: dict[str, list[Slice]] = {}
 
     def __post_init__(self) -> None:
         limits = (len(OUTCOMES), _NUM_CELLS * _NUM_MASKS * NUM_BINS, _NUM_CELLS * NUM_BINS, len(OUTCOMES))
         rings = (self.minutes, self.shorts, self.hours, self.outcomes)
-        for limit, slices in zip(limits, rings, strict=True):
+        versions = ((len(MEASURES) * NUM_BINS, slices) for slices in self.versions.values())
+        for limit, slices in (*zip(limits, rings, strict=True), *versions):
             for _, counts in slices:
                 if any(not 0 <= key < limit or num < 1 for key, num in counts.items()):
                     raise ValueError("counts of what does not exist")
@@ -167,9 +172,14 @@ class Past:
         """By measure, size, mask and bin."""
         self._hours = Ring(HOUR_S, NUM_HOURS)
         """By measure, size and bin."""
+        self._versions = Versions(SHORT_S, NUM_SHORTS)
+        """By measure and bin."""
         self._minute = -1
         self._current: tuple[dict[int, int], ...] = ()
         """Of each ring the counts of the minute above."""
+        self._version = ""
+        self._of_version: dict[int, int] = {}
+        """The counts of the version above in the minute above; "" counts nowhere."""
 
     def add(self, attempt: Attempt, kind: Kind, now_s: float) -> None:
         self.last_s = now_s
@@ -177,6 +187,10 @@ class Past:
             rings = (self._minutes, self._outcomes, self._shorts, self._hours)
             self._current = tuple(ring.current(now_s) for ring in rings)
             self._minute = int(now_s // MINUTE_S)
+            self._version = ""
+        if attempt.version != self._version:
+            self._version = attempt.version
+            self._of_version = self._versions.current(attempt.version, now_s) if attempt.version else {}
         minutes, outcomes, _, _ = self._current
         outcome = _NUMBERS[attempt.outcome]
         self.totals[outcome] += 1
@@ -197,6 +211,9 @@ class Past:
         hours[key] = hours.get(key, 0) + 1
         key = (cell * _NUM_MASKS + kind.mask) * NUM_BINS + bin_
         shorts[key] = shorts.get(key, 0) + 1
+        if self._version:
+            key = measure * NUM_BINS + bin_
+            self._of_version[key] = self._of_version.get(key, 0) + 1
 
     def minutes(self, now_s: float, num: int) -> Tally:
         """The last so many minutes, of which the present one has only begun."""
@@ -249,7 +266,13 @@ class Past:
             Distribution(measure, overall),
             {name: Distribution(measure, bins) for name, bins in zip(SIZES, sizes, strict=True)},
             {name: Distribution(measure, bins) for name, bins in zip(CAPABILITIES, capabilities, strict=True)},
+            {version: Distribution(measure, bins) for version, bins in self._by_version(measure, now_s)},
         )
+
+    def _by_version(self, measure: Measure, now_s: float) -> Iterator[tuple[str, Bins]]:
+        number = MEASURES.index(measure)
+        for version, counts in self._versions.last(now_s):
+            yield version, {key % NUM_BINS: num for key, num in counts.items() if key // NUM_BINS == number}
 
     def recent(self, measure: Measure, now_s: float, num_shorts: int) -> list[Bins]:
         """By size class, over so many slices of five minutes, the present one included."""
@@ -261,8 +284,16 @@ class Past:
         return _by_size(total(self._hours.between(hour - oldest, hour - newest)), measure, 1)
 
     def save(self, provider: str, model: str, now_s: float) -> Saved:
-        rings = (self._minutes, self._shorts, self._hours, self._outcomes)
-        return Saved(provider, model, self.last_s, *(ring.kept(now_s) for ring in rings))
+        return Saved(
+            provider,
+            model,
+            self.last_s,
+            minutes=self._minutes.kept(now_s),
+            shorts=self._shorts.kept(now_s),
+            hours=self._hours.kept(now_s),
+            outcomes=self._outcomes.kept(now_s),
+            versions=self._versions.save(now_s),
+        )
 
     def restore(self, saved: Saved, now_s: float) -> None:
         self.last_s = min(saved.last_s, now_s)
@@ -271,16 +302,18 @@ class Past:
         self._shorts.restore(saved.shorts, now_s)
         self._hours.restore(saved.hours, now_s)
         self._outcomes.restore(saved.outcomes, now_s)
+        self._versions.restore(saved.versions, now_s)
 
     @property
     def num_entries(self) -> int:
         """Counts that are held."""
         rings = (self._minutes, self._shorts, self._hours, self._outcomes)
-        return sum(ring.num_entries for ring in rings)
+        return sum(ring.num_entries for ring in rings) + self._versions.num_entries
 
 
 MOST_ENTRIES = len(OUTCOMES) * (NUM_MINUTES + NUM_HOURS)
 MOST_ENTRIES += _NUM_CELLS * NUM_BINS * (NUM_HOURS + _NUM_MASKS * NUM_SHORTS)
+MOST_ENTRIES += MOST_VERSIONS * len(MEASURES) * NUM_BINS * NUM_SHORTS
 """Counts that one `Past` can hold; traffic of one kind fills a few hundred."""
 
 

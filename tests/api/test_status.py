@@ -149,6 +149,17 @@ async def test_what_became_of_requests(house: Any) -> None:
     assert (model["latency"]["samples"], model["latency"]["overall"]) == (0, None)
 
 
+async def test_versions_of_a_model_are_told_apart(house: Any) -> None:
+    one = Playing("one")
+    there = house(one)
+    for fingerprint, num in (("fp_old", 3), ("fp_new", 2)):
+        one.card = structs.replace(one.card, fingerprint=fingerprint)
+        await there.ask(num)
+    _, model = only(await there.status(), "one")
+    assert [*model["latency"]["by_version"]] == ["fp_old", "fp_new"]
+    assert all([*found] == ["p50", "p75", "p90", "p99"] for found in model["latency"]["by_version"].values())
+
+
 async def test_who_is_ejected_is_down_and_the_model_is_not(house: Any) -> None:
     bad, good = Playing("bad"), Playing("good", 5)
     bad.error = ProviderError("no")

@@ -31,6 +31,7 @@ from hodios.router.past import (
     Tally,
     kind_of,
 )
+from hodios.router.versions import MOST_VERSIONS
 from hodios.types import Grammar, Tool
 
 MASKS = {"text": 0, "tools": 1, "structured": 2, "vision": 4}
@@ -42,6 +43,7 @@ class Happened(NamedTuple):
     wait_s: float
     speed: float
     kind: Kind
+    version: str
 
 
 HAPPENED = st.builds(
@@ -51,6 +53,7 @@ HAPPENED = st.builds(
     st.floats(0.002, 3000),
     st.floats(0.02, 20_000),
     st.builds(Kind, st.integers(0, len(SIZES) - 1), st.integers(0, 7)),
+    st.sampled_from(["", "fp_a", "fp_b", "fp_c"]),
 )
 EVENTS = st.lists(HAPPENED, max_size=80).map(lambda events: sorted(events, key=lambda event: event.at_s))
 
@@ -58,7 +61,8 @@ EVENTS = st.lists(HAPPENED, max_size=80).map(lambda events: sorted(events, key=l
 def past_of(events: list[Happened]) -> Past:
     past = Past()
     for event in events:
-        past.add(attempt(event.outcome, event.wait_s, event.speed), event.kind, event.at_s)
+        told = attempt(event.outcome, event.wait_s, event.speed, version=event.version)
+        past.add(told, event.kind, event.at_s)
     return past
 
 
@@ -118,6 +122,22 @@ def test_percentiles_are_those_of_the_window(events: list[Happened], later: int)
         for name, mask in MASKS.items():
             with_it = [event for event in mine if (event.kind.mask & mask if mask else not event.kind.mask)]
             check(spread.by_capability[name], with_it)
+        assert set(spread.by_version) == {event.version for event in recent if event.version}
+        for version, found in spread.by_version.items():
+            check(found, [event for event in mine if event.version == version])
+
+
+def test_the_versions_that_answered_last_are_told_apart() -> None:
+    past = Past()
+    for number in range(7):
+        add(past, NOON_S, 2, version=f"fp_{number}", wait_s=0.1 * (number + 1))
+    add(past, NOON_S, version="fp_3")
+    found = past.spread("latency", NOON_S).by_version
+    assert {version: each.num for version, each in found.items()} == {"fp_4": 2, "fp_5": 2, "fp_6": 2, "fp_3": 3}
+    assert [*found][-1] == "fp_3"
+    medians = [(found[version].percentiles() or [0])[0] for version in ("fp_4", "fp_5", "fp_6")]
+    assert medians == sorted(medians)
+    assert past.spread("latency", NOON_S + HOUR_S).by_version == {}
 
 
 def check(distribution: Any, events: list[Happened]) -> None:
@@ -182,7 +202,8 @@ def test_memory_is_bounded() -> None:
     def fill(now_s: float, masks: int) -> None:
         for bin_, size, mask in itertools.product(range(NUM_BINS), range(len(SIZES)), range(masks)):
             wait_s, speed = SECONDS.value(bin_), TOKENS_PER_SECOND.value(bin_)
-            past.add(attempt(wait_s=wait_s, speed=speed), Kind(size, mask), now_s)
+            version = f"fp_{size % MOST_VERSIONS}"
+            past.add(attempt(wait_s=wait_s, speed=speed, version=version), Kind(size, mask), now_s)
 
     for hours_ago in range(NUM_HOURS - 1, 0, -1):
         fill(NOON_S - hours_ago * HOUR_S, 1)
