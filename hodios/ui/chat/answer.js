@@ -29,7 +29,7 @@ export async function asked(body, { signal, onChange }) {
   return answer;
 }
 
-const shownError = (error) => ({ message: error.message, advice: error.advice ?? "Try again.", requestId: error.requestId ?? null });
+const shownError = (error) => ({ message: error.message, advice: error.advice ?? "Try again.", requestId: error.requestId ?? null, code: error.code ?? null, metadata: error.metadata ?? null });
 
 function timed(answer, began) {
   if (answer.firstMs || !(answer.content || answer.reasoning || answer.calls.length)) return answer;
@@ -49,7 +49,7 @@ export function folded(answer, chunk) {
   const choice = chunk.choices?.[0];
   if (!choice) return next;
   if (choice.finish_reason) next.finish = choice.finish_reason;
-  next.filter = filterOf(choice) ?? answer.filter;
+  next.filter = filterOf(choice, answer.filter);
   if (choice.logprobs?.content) next.tokens.push(...choice.logprobs.content);
   return withDelta(next, choice.delta ?? {});
 }
@@ -87,12 +87,13 @@ function wholeOf(answer, whole) {
     calls: choice.message.tool_calls ?? [],
     tokens: choice.logprobs?.content ?? [],
     finish: choice.finish_reason,
-    filter: filterOf(choice),
+    filter: filterOf(choice, null),
   };
 }
 
-const filterOf = (choice) =>
-  choice.content_filter_results ? { results: choice.content_filter_results, details: choice.content_filter_details ?? null } : null;
+/** Later chunks know more than earlier ones. */
+const filterOf = (choice, before) =>
+  choice.content_filter_results ? { results: choice.content_filter_results, details: choice.content_filter_details ?? before?.details ?? null } : before;
 
 /** Tokens per second after the first one, as far as both are known. */
 export function speedOf(answer) {

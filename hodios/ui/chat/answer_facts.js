@@ -1,12 +1,13 @@
 // How an answer came about: speed, cost, tokens, who gave it and why, and what filters said.
 import { Dialog } from "../components/controls.js";
-import { dollars, milliseconds, number, percent, perMillion, speed as shownSpeed } from "../lib/format.js";
+import { dollars, milliseconds, number, perMillion, speed as shownSpeed } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
+import { flagged, Safety } from "./safety.js";
 
 export function AnswerFacts({ node, speed }) {
   const [isOpen, setIsOpen] = useState(false);
   const { usage } = node;
-  if (!usage && !node.provider) return null;
+  if (!usage && !node.provider && !node.filter) return null;
   const facts = [
     usage && [`${number(usage.completion_tokens)} tokens`, `${number(usage.prompt_tokens)} in the prompt${usage.prompt_tokens_details?.cached_tokens ? `, ${usage.prompt_tokens_details.cached_tokens} of them cached` : ""}`],
     speed !== null && [shownSpeed(speed), "Tokens per second after the first"],
@@ -21,13 +22,12 @@ export function AnswerFacts({ node, speed }) {
     ${(node.route || node.filter) && html`<button class="quiet" type="button" onClick=${() => setIsOpen(true)}>Details</button>`}
     ${isOpen && html`<${Dialog} title="How this answer came about" onClose=${() => setIsOpen(false)} isDrawer>
       ${node.route && html`<${Route} route=${node.route} />`}
-      ${node.filter && html`<${Filter} filter=${node.filter} />`}
+      ${node.filter && html`<${Safety} filter=${node.filter} />`}
     <//>`}
   </div>`;
 }
 
 const FINISHES = { length: "cut at max_tokens", stopped: "stopped", tool_calls: "calls tools", content_filter: "filtered", error: "broken off" };
-const flagged = (filter) => (filter ? Object.entries(filter.results).filter(([, value]) => value.filtered || value.detected).map(([name]) => name) : []);
 
 /** A route as the API explains it: who was a candidate, who was asked, and what came of it. */
 export function Route({ route }) {
@@ -44,14 +44,5 @@ export function Route({ route }) {
       <span class="soft"> began at ${milliseconds(each.began_ms)}, first token at ${milliseconds(each.first_token_ms)}, ended at ${milliseconds(each.ended_ms)}; ${number(each.completion_tokens)} tokens, ${dollars(each.cost)}</span>
       ${each.error && html`<p class="field-error">${each.status ? `${each.status}: ` : ""}${each.error}</p>`}
     </li>`)}</ol>
-  </section>`;
-}
-
-function Filter({ filter }) {
-  const missing = filter.details?.not_evaluated ?? [];
-  return html`<section><h3>Content filter</h3>
-    <ul class="tags">${Object.entries(filter.results).map(([name, value]) => html`<li class=${`tag ${value.filtered || value.detected ? "bad" : missing.includes(name) ? "" : "good"}`}>
-      ${name}: ${value.filtered ? "filtered" : value.detected ? "detected" : missing.includes(name) ? "not looked at" : "clear"}</li>`)}</ul>
-    ${filter.details?.guards?.length > 0 && html`<ul class="plain">${filter.details.guards.map((guard) => html`<li>${guard.name} ${guard.version ?? ""}: ${percent((guard.score ?? 0) * 100)}</li>`)}</ul>`}
   </section>`;
 }

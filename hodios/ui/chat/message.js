@@ -5,6 +5,7 @@ import { html, useState } from "../lib/html.js";
 import { speedOf } from "./answer.js";
 import { AnswerFacts } from "./answer_facts.js";
 import { Calls } from "./calls.js";
+import { Blocked } from "./safety.js";
 import { Tokens } from "./tokens.js";
 
 export function Message({ node, chat }) {
@@ -46,7 +47,8 @@ function Answer({ node, chat }) {
     ${look === "tokens" ? html`<${Tokens} tokens=${node.tokens} />` : look === "plain" ? html`<pre class="as-written" tabindex="0">${node.content}</pre>` : html`<${Markdown} text=${node.content} />`}
     ${node.isRunning && !node.content && !node.reasoning && html`<p class="loading" role="status"><span class="spinner" aria-hidden="true"></span>Waiting for the first token …</p>`}
     ${node.calls.length > 0 && html`<${Calls} node=${node} chat=${chat} isLast=${isLast} />`}
-    ${node.error && html`<div class="notice is-error" role="alert"><div><p>${node.error.message}</p><p class="soft">${node.error.advice}</p></div>
+    <${Blocked} node=${node} />
+    ${node.error && node.error.code !== "content_filter" && html`<div class="notice is-error" role="alert"><div><p>${node.error.message}</p><p class="soft">${node.error.advice}</p></div>
       <button type="button" onClick=${() => chat.again(node)}>Try again</button></div>`}
     ${node.warnings.map((warning) => html`<p class="warning"><code>${warning.param ?? warning.code}</code> ${warning.message}</p>`)}
     ${!node.isRunning && html`<${AnswerFacts} node=${node} speed=${speedOf(node)} />`}

@@ -23,6 +23,7 @@ export class ApiError extends Error {
     if (this.status === 404 && this.code === "model_not_found") return "Choose one of the models that are listed.";
     if (this.status === 429 || this.status === 503)
       return this.retryAfter ? `Try again in ${this.retryAfter} s.` : "Try again in a moment.";
+    if (this.code === "content_filter") return "Say it in another way, or have the filter policy of the key changed.";
     if (this.status === 400) return this.param ? `Change ${this.param}, then send it again.` : "Change the request, then send it again.";
     if (this.status === 502 || this.status === 504) return "Try again, or choose another provider.";
     return this.requestId ? `If it comes again, look for ${this.requestId} in the server's log.` : "Try again.";
