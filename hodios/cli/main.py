@@ -13,6 +13,7 @@ from hodios.cli.chat import chat
 from hodios.cli.console import stderr
 from hodios.cli.db import db
 from hodios.cli.doctor import doctor
+from hodios.cli.guard import guard
 from hodios.cli.keys import keys
 from hodios.cli.models import models
 from hodios.cli.projects import projects
@@ -39,6 +40,7 @@ app.command()(pull)
 app.command()(sync)
 app.command()(usage)
 app.command()(ui)
+app.command()(guard)
 app.command()(doctor)
 app.add_typer(bench, name="bench")
 app.add_typer(db, name="db")

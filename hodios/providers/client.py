@@ -62,6 +62,25 @@ class Piece(Struct, frozen=True):
     usage: Counts | None = None
 
 
+class GuardReport(Struct, frozen=True):
+    """What one guard says of a text."""
+
+    name: str
+    ms: float
+    scores: dict[str, float] = {}
+    further: dict[str, float] = {}
+    problem: str = ""
+    """Why it has not judged."""
+
+
+class _Moderated(Struct):
+    guards: list[GuardReport]
+
+
+class _Moderation(Struct):
+    results: list[_Moderated]
+
+
 class _Models(Struct):
     data: list[ServedModel]
 
@@ -141,6 +160,16 @@ class Client:
             async with self._session.post(url) as response:
                 await _check(response)
                 return msgspec.json.decode(await response.read(), type=LocalState)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise self._unreachable(error) from error
+
+    async def moderate(self, text: str) -> list[GuardReport]:
+        """What the server's guards say of a user's text."""
+        try:
+            async with self._session.post(f"{self._url}/v1/moderations", json={"input": text}) as response:
+                await _check(response)
+                (result,) = msgspec.json.decode(await response.read(), type=_Moderation).results
+                return result.guards
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise self._unreachable(error) from error
 
