@@ -41,6 +41,8 @@ class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     embedded: bool = True
     """Whether the guard that is built in looks at texts, in a process of its own."""
+    injection_rules: bool = True
+    """Whether rules look for orders to the model in results of tools and in documents."""
     llama_guard: str = ""
     """The id of a Llama Guard 3 among the models that are served; "": none."""
     llama_guard_route: Literal["completions", "chat"] = "completions"

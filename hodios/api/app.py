@@ -29,7 +29,7 @@ from hodios.api.door import Door, Endpoint, Handler, refuse
 from hodios.api.exchange import Exchange
 from hodios.api.generation import Generations
 from hodios.api.guard_metrics import GuardCollector
-from hodios.api.guards import add_models, guarding_of
+from hodios.api.guards import add_models, guarding_of, of_clients
 from hodios.api.health import Health
 from hodios.api.local_models import LocalModels
 from hodios.api.metrics import Metrics
@@ -114,10 +114,10 @@ def _parts(
     database = office.database if office else None
     registry = Registry(office.database, office.secret, clock_s=clock) if office else None
     generations = _generations(config, office, clock)
-    records = [history.record, generations.record]
+    records = [history.record, of_clients(generations.record)]
     request_log = RequestLog(office.accounts, office.contents, office.secret, clock) if office else None
     if request_log is not None:
-        records.append(request_log.record)
+        records.append(of_clients(request_log.record))
     router = Router(settings, record=told(*records), on_breaker=history.note_breaker)
     gateway = Gateway(providers, router, guarding)
     collectors: list[Collector] = [RouterCollector(history, router.tracks), GuardCollector(guarding.panel)]

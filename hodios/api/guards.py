@@ -7,12 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hodios import config
+from hodios.errors import HodiosError
+from hodios.events import Usage
 from hodios.gateway import Gateway
 from hodios.guard.base import Guard
 from hodios.guard.embedded import EmbeddedGuard
 from hodios.guard.guarding import Guarding
+from hodios.guard.injection import InjectionRules
+from hodios.guard.llama_guard import CALLER, LlamaGuard
 from hodios.guard.panel import Panel
 from hodios.guard_settings import GuardSettings
+from hodios.router.router import Record
+from hodios.types import Request, Route
 
 
 def guarding_of(
@@ -23,6 +29,8 @@ def guarding_of(
     guards: list[Guard] = []
     if chosen.embedded and socket_path is not None:
         guards.append(EmbeddedGuard(socket_path))
+    if chosen.injection_rules:
+        guards.append(InjectionRules())
     if chosen.prompt_guard:
         # Imported here because it loads what reads the files of models.
         from hodios.guard.prompt_guard import PromptGuard
@@ -35,11 +43,19 @@ def guarding_of(
     return Guarding(Panel(guards, clock=clock), chosen)
 
 
+def of_clients(record: Record) -> Record:
+    """Tells `record` of what clients have asked, and not of what guards ask models meanwhile."""
+
+    def tell(request: Request, route: Route, usage: Usage | None, error: HodiosError | None) -> None:
+        if request.caller != CALLER:
+            record(request, route, usage, error)
+
+    return tell
+
+
 def add_models(guarding: Guarding, gateway: Gateway, new_id: Callable[[], str]) -> None:
     """Guards that are models behind this very gateway."""
     if guarding.settings.llama_guard:
-        from hodios.guard.llama_guard import LlamaGuard
-
         route = guarding.settings.llama_guard_route
         guarding.panel.add(
             LlamaGuard(gateway.generate_unguarded, guarding.settings.llama_guard, new_id=new_id, route=route)

@@ -135,10 +135,10 @@ class _InProcess:
         return self._classifier.categories
 
     async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
-        from hodios.guard.base import Assessment
+        from hodios.guard.embedded import assessment
 
-        texts = [passage.text for passage in passages]
-        return [Assessment(scores=scores) for scores in await asyncio.to_thread(self._classifier.scores, texts)]
+        found = await asyncio.to_thread(self._classifier.scores, [passage.text for passage in passages])
+        return [assessment(passage.side, scores) for passage, scores in zip(passages, found, strict=True)]
 
     async def aclose(self) -> None:
         pass

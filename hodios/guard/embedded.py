@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +16,7 @@ from hodios.engine.connection import LENGTH_BYTES, MAX_FRAME_BYTES
 from hodios.errors import GuardDown
 from hodios.guard.backlog import FIRST_COST_S, PER_TEXT, size_of
 from hodios.guard.base import Assessment, Passage
+from hodios.guard.injection import INDIRECT_INJECTION
 from hodios.guard.messages import Assess, FromClient, FromWorker, GiveUp, Hello, Scores, Shed
 from hodios.guard.panel import BUSY, LATE, GuardState
 from hodios.types import Category, Side
@@ -35,7 +36,7 @@ class EmbeddedGuard:
     """For all requests of one event loop. `start` it; while nobody is connected, everything raises GuardDown."""
 
     name = "embedded"
-    sides: frozenset[Side] = frozenset({"prompt", "answer"})
+    sides: frozenset[Side] = frozenset({"prompt", "answer", "document"})
 
     def __init__(self, socket_path: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._socket_path = socket_path
@@ -100,7 +101,7 @@ class EmbeddedGuard:
         for (place, _), found in zip(parts, scores, strict=True):
             known = highest[place]
             highest[place] = {name: max(score, known.get(name, 0.0)) for name, score in found.items()}
-        return [Assessment(scores=each) for each in highest]
+        return [assessment(passage.side, each) for passage, each in zip(passages, highest, strict=True)]
 
     async def _ask(self, texts: list[str], budget_s: float) -> list[dict[Category, float]]:
         """In one piece, during which the worker does nothing else."""
@@ -203,6 +204,19 @@ class EmbeddedGuard:
                     error = GuardDown("the embedded guard has too much to do", code=BUSY, retry_after=_RETRY_AFTER_S)
                     answer.set_exception(error)
         return False
+
+
+def assessment(side: Side, scores: Mapping[Any, float]) -> Assessment:
+    """What the classifier's scores mean of a text. Of what somebody else wrote it only matters whether it gives the
+    model orders, which is what jailbreaks are like."""
+    if side != "document":
+        return Assessment(scores=scores)
+    score = scores.get("jailbreak")
+    return (
+        Assessment(scores={})
+        if score is None
+        else Assessment(scores={"jailbreak": score}, further={INDIRECT_INJECTION: score})
+    )
 
 
 def _slices(text: str) -> Iterator[str]:

@@ -7,6 +7,11 @@ import { html, useState } from "../lib/html.js";
 
 const BUDGETS = [["total", "Budget in all, $"], ["daily", "Budget a day, $"], ["weekly", "Budget a week, $"], ["monthly", "Budget a month, $"]];
 const COUNTS = [["requests_per_minute", "Requests a minute"], ["tokens_per_minute", "Tokens a minute"], ["parallel_requests", "Requests at a time"]];
+const GUARDS = [["guard_prompt", "Prompts"], ["guard_answer", "Answers"]];
+const ACTIONS = [["", "as usual"], ["off", "not looked at"], ["annotate", "annotated"], ["block", "blocked"]];
+const WHEN_DOWN = [["", "as usual"], ["open", "all passes"], ["closed", "nothing passes that may be blocked"]];
+const BARS = [["guard_flag_at", "Flag from"], ["guard_block_at", "Block from"]];
+const BARS_HINT = "category=score, separated by spaces: violence=0.9 profanity=never";
 const listOf = (text) => text.split(/[\s,]+/).filter(Boolean);
 
 export function AccountForm({ kind, row, path, onSaved, onClose }) {
@@ -16,7 +21,7 @@ export function AccountForm({ kind, row, path, onSaved, onClose }) {
   const [isBusy, setIsBusy] = useState(false);
   const projects = useData(isKey ? "/admin/v1/projects" : null);
   const set = (name) => (value) => setValues((now) => ({ ...now, [name]: value }));
-  const text = (name, label, more = {}) => html`<${TextField} label=${label} value=${values[name]} onChange=${set(name)} error=${error?.param === name ? error.message : undefined} ...${more} />`;
+  const text = (name, label, more = {}) => html`<${TextField} label=${label} value=${values[name]} onChange=${set(name)} error=${error?.param === name || error?.param?.startsWith(`${name}.`) ? error.message : undefined} ...${more} />`;
   const submit = async (event) => {
     event.preventDefault();
     setIsBusy(true);
@@ -44,6 +49,11 @@ export function AccountForm({ kind, row, path, onSaved, onClose }) {
         ${text("expires_at", "Expires", { type: "datetime-local" })}
         <${Switch} label="Wait where a limit is reached" value=${values.queue} onChange=${set("queue")} />
         <${Switch} label="Store what is asked and answered" value=${values.store_content} onChange=${set("store_content")} />`}
+      <fieldset class="is-wide form"><legend>Content filters</legend>
+        ${GUARDS.map(([name, label]) => html`<${Select} label=${label} value=${values[name]} onChange=${set(name)} options=${ACTIONS} />`)}
+        <${Select} label="While filters cannot judge" value=${values.guard_when_down} onChange=${set("guard_when_down")} options=${WHEN_DOWN} isWide />
+        ${BARS.map(([name, label]) => text(name, label, { isWide: true, placeholder: "as usual", hint: BARS_HINT }))}
+      </fieldset>
       ${error && html`<${ErrorNotice} error=${error} />`}
       <div class="row is-wide"><button class="primary" disabled=${isBusy}>${row ? "Save" : "Create"}</button><button type="button" onClick=${onClose}>Cancel</button></div>
     </form>
@@ -57,6 +67,8 @@ function valuesOf(row) {
     priority: String(row?.priority ?? ""), queue: row?.queue ?? false, store_content: row?.store_content ?? false,
     default_max_tokens: String(row?.default_max_tokens ?? ""), expires_at: row?.expires_at ? localOf(row.expires_at) : "",
   };
+  for (const [name] of [...GUARDS, ["guard_when_down"]]) values[name] = row?.[name] ?? "";
+  for (const [name] of BARS) values[name] = Object.entries(row?.[name] ?? {}).map((bar) => bar.join("=")).join(" ");
   for (const [name] of BUDGETS) values[`budget.${name}`] = row?.budget[name] ?? "";
   for (const [name] of COUNTS) values[name] = String(row?.[name] ?? "");
   return values;
@@ -67,6 +79,8 @@ function bodyOf(values, isKey) {
   const count = (text) => (text === "" ? null : /^-?\d+$/.test(text) ? Number(text) : text);
   const body = { name: values.name, budget: Object.fromEntries(BUDGETS.map(([name]) => [name, values[`budget.${name}`] || null])) };
   for (const [name] of COUNTS) body[name] = count(values[name]);
+  for (const [name] of [...GUARDS, ["guard_when_down"]]) body[name] = values[name] || null;
+  for (const [name] of BARS) body[name] = values[name] ? barsOf(values[name]) : null;
   if (!isKey) return body;
   return {
     ...body,
@@ -81,6 +95,14 @@ function bodyOf(values, isKey) {
     default_max_tokens: count(values.default_max_tokens),
     expires_at: values.expires_at ? new Date(values.expires_at).toISOString() : null,
   };
+}
+
+/** Scores as numbers; what is none goes as it is, for the server to refuse by name. */
+function barsOf(text) {
+  return Object.fromEntries(listOf(text).map((bar) => {
+    const [category, score = ""] = bar.split("=");
+    return [category, score !== "" && Number.isFinite(Number(score)) ? Number(score) : score];
+  }));
 }
 
 function localOf(iso) {

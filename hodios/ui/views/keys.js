@@ -95,6 +95,8 @@ function Account({ row, noun, onEdit, onRotate, onDelete, onTurn }) {
       ...limits,
       row.models && `models: ${row.models.join(", ")}`,
       row.providers && `providers: ${row.providers.join(", ")}`,
+      row.guard_prompt && `prompts: ${row.guard_prompt}`,
+      row.guard_answer && `answers: ${row.guard_answer}`,
       row.tools && `tools: ${row.tools.join(", ")}`,
       row.expires_at && `until ${moment(row.expires_at)}`,
       row.last_used_at && `last used ${moment(row.last_used_at)}`,
