@@ -324,6 +324,7 @@ async def test_the_routes_answer_under_every_prefix(call: Any, prefix: str) -> N
     assert (await call("POST", f"{prefix}/completions", {"model": "echo", "prompt": "x"})).status == 200
     assert (await call("GET", f"{prefix}/models")).status == 200
     assert (await call("GET", f"{prefix}/models/hodios/echo")).status == 200
-    for route in ("embeddings", "moderations"):
-        answer = await call("POST", f"{prefix}/{route}", {})
-        assert (answer.status, answer.error["code"]) == (501, "not_available")
+    answer = await call("POST", f"{prefix}/embeddings", {})
+    assert (answer.status, answer.error["code"]) == (501, "not_available")
+    answer = await call("POST", f"{prefix}/moderations", {"input": "x"})
+    assert (answer.status, answer.error["code"]) == (501, "not_available"), "no guard runs here that reads prompts"

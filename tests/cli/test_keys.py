@@ -70,12 +70,15 @@ def test_every_field_can_be_set_and_unset(cli: Cli) -> None:
         *("--queue", "--default-max-tokens", "5", "--expires-at", "2099-01-01T00:00:00Z", "--disabled"),
         *("--metadata", "a=b=c", "--metadata", "d=", "--content-filter", "details", "--store-content"),
         *("--on-store-error", "open", "--tools", "get_*", "--force"),
+        *("--guard-prompt", "block", "--guard-answer", "off", "--guard-when-down", "closed"),
+        *("--guard-flag-at", "hate=0.4", "--guard-block-at", "hate=0.9", "--guard-block-at", "profanity=never"),
         *(word for number, period in enumerate(PERIOD_NAMES) for word in (f"--budget-{period}", f"0.{number + 1}")),
     ]
     key = told(cli, "keys", "create", *words)
     assert key["budget"] == {"total": "0.1", "daily": "0.2", "weekly": "0.3", "monthly": "0.4"}
     assert key["metadata"] == {"a": "b=c", "d": ""}
     assert (key["models"], key["providers"], key["project"]) == (["a", "b"], ["p"], project)
+    assert key["guard_block_at"] == {"hate": 0.9, "profanity": "never"}
     assert [key[name] for name in ("queue", "disabled", "store_content", "priority")] == [True, True, True, -4]
     unset = [word for name in KEY_FIELDS for word in ("--unset", name)]
     plain, after = told(cli, "keys", "create"), told(cli, "keys", "edit", key["id"], *unset)
