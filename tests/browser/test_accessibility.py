@@ -41,9 +41,10 @@ def axe(repository: Path, need: Callable[[str, str], str], tmp_path_factory: pyt
     return script.read_text()
 
 
-def _serious(page: Page, **options: object) -> str:
-    """What axe has against the page as it is; "" where that is nothing serious."""
-    found = page.evaluate("options => axe.run(document, options)", {"resultTypes": ["violations"], **options})
+def _serious(page: Page, part: str = "html", **options: object) -> str:
+    """What axe has against a part of the page as it is; "" where that is nothing serious."""
+    asked = [part, {"resultTypes": ["violations"], **options}]
+    found = page.evaluate("([part, options]) => axe.run(part, options)", asked)
     serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
     shown = [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in serious]
     return json.dumps(shown, indent=1) if shown else ""
@@ -99,10 +100,10 @@ def _windows(operator: Visit) -> Iterator[Page]:
 def test_axe_finds_nothing_serious_in_windows(operator: Visit, axe: str) -> None:
     for page in _windows(operator):
         expect(page.get_by_role("dialog")).to_be_visible()
-        page.evaluate(axe)
-        assert not _serious(page)
+        page.evaluate("typeof axe !== 'undefined'") or page.evaluate(axe)
+        assert not _serious(page, "dialog[open]")
         page.emulate_media(color_scheme="dark")
-        assert not _serious(page, runOnly=["color-contrast"])
+        assert not _serious(page, "dialog[open]", runOnly=["color-contrast"])
         page.emulate_media(color_scheme="light")
 
 

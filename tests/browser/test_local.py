@@ -62,6 +62,7 @@ def test_what_the_shell_loads_is_seen_at_once(operator: Visit, office: Office) -
         expect(card).to_contain_text(shown)
 
 
+@pytest.mark.full
 def test_what_cannot_be_pulled_says_why(operator: Visit) -> None:
     page = operator.open("/local")
     page.get_by_label("Pull a model").fill("maker/nothing")

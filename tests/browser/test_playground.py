@@ -49,6 +49,63 @@ def test_markdown(operator: Visit) -> None:
     expect(page.locator(".prose .hljs-string")).to_have_text("'Rome'")
 
 
+MARKDOWN = """# Roads
+
+1. stone
+2. gravel
+
+3. mud
+
+Text with `code`
+and more
+===
+
+| road | km |
+|---|---|
+| Appia | 650 |
+> said
+so
+
+- one
+
+  still one
+- two
+    code
+
+```python
+a = 1
+
+b = 2
+```
+[name]: http://example.com
+* * *
+<b>bold</b>
+
+end\r\nlast"""
+
+
+def test_markdown_that_grows_is_read_as_if_it_had_come_at_once(operator: Visit) -> None:
+    page = operator.open("/status")
+    wrong = page.evaluate(
+        """async text => {
+            const { blocksOf } = await import("/ui/lib/markdown.js");
+            const sources = ({ blocks }) => JSON.stringify(blocks.map(each => each.source));
+            const wrong = [];
+            for (const step of [1, 2, 3, 7]) {
+                let read;
+                for (let end = step; end < text.length + step; end += step) {
+                    read = blocksOf(text.slice(0, end), read);
+                    const whole = blocksOf(text.slice(0, end));
+                    if (sources(read) !== sources(whole)) wrong.push([end, sources(read), sources(whole)]);
+                }
+            }
+            return wrong;
+        }""",
+        MARKDOWN,
+    )
+    assert wrong == []
+
+
 def test_stop(operator: Visit) -> None:
     page = operator.open(f"/models/{MODEL}")
     say(page, "endless")

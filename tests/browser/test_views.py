@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
+from live_server import KEY
 from playwright.sync_api import Page, expect
 from visit import HERMES, MODEL, Visit
+
+from hodios.cli.ui import login_link
 
 STARTER = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -22,6 +26,20 @@ def test_signing_in_and_out(visitor: Visit) -> None:
     expect(page.get_by_role("heading", name="Usage")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_link_signs_in_once(visitor: Visit) -> None:
+    visitor.expected = ("status of 401",)
+    link = login_link(visitor.url, KEY, time.time())
+    page = visitor.page
+    page.goto(link)
+    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    assert "code" not in page.url
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.goto(link)
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_text("A link is good once and for ten minutes.")).to_be_visible()
 
 
 def test_finding_a_model(operator: Visit) -> None:
@@ -245,8 +263,23 @@ def test_a_key_from_its_making_to_its_end(operator: Visit) -> None:
     page.get_by_role("tab", name="Sums").click()
     page.get_by_label("By", exact=True).select_option("user")
     expect(page.get_by_role("region", name="Sums by User")).to_contain_text("ann")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Download as CSV").click()
+    head, *lines = saved.value.path().read_text().splitlines()
+    assert "requests" in head.split(",")
+    assert any("ann" in line.split(",") for line in lines)
+    page.get_by_role("tab", name="Recommendations").click()
+    expect(
+        page.get_by_role("heading", name="Nothing to recommend").or_(page.locator(".advice li").first)
+    ).to_be_visible()
 
     page.goto(f"{operator.url}/ui/keys")
+    card.get_by_role("button", name="Edit").click()
+    page.get_by_label("Requests a minute").fill("30")
+    page.get_by_label("Budget a day, $").fill("5")
+    page.get_by_role("button", name="Save").click()
+    expect(card).to_contain_text("30 requests a minute")
+    expect(card).to_contain_text("of $5.00")
     card.get_by_role("button", name="Rotate").click()
     page.get_by_role("dialog").get_by_role("button", name="Rotate").click()
     newer = page.locator(".key-text").inner_text()

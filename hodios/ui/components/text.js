@@ -1,13 +1,14 @@
 // Text of models, cards and programs.
 import { highlighted } from "../lib/highlight.js";
-import { html, useMemo } from "../lib/html.js";
+import { html, useMemo, useRef } from "../lib/html.js";
 import { blocksOf, safeHtml } from "../lib/markdown.js";
 import { CopyButton } from "./controls.js";
 
-/** Markdown. While it grows, only its last block is made anew. */
+/** Markdown. While it grows, only its end is read and made anew. */
 export function Markdown({ text }) {
-  const blocks = useMemo(() => blocksOf(text), [text]);
-  return html`<div class="prose">${blocks.map((block, at) => html`<${Block} key=${at} source=${block} />`)}</div>`;
+  const read = useRef(undefined);
+  read.current = useMemo(() => blocksOf(text, read.current), [text]);
+  return html`<div class="prose">${read.current.blocks.map(({ source }, at) => html`<${Block} key=${at} source=${source} />`)}</div>`;
 }
 
 function Block({ source }) {

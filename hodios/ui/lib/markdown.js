@@ -30,10 +30,21 @@ marked.use({
   },
 });
 
-/** The blocks of a text, in order, as their sources: what is whole does not change while more is written behind it. */
-export function blocksOf(text) {
-  const tokens = marked.lexer(text);
-  return tokens.filter((token) => token.type !== "space").map((token) => token.raw);
+const NOTHING_READ = { text: "", blocks: [] };
+// What is last may become something else with more behind it, and take in what stands before it: "2" becomes one more item.
+const OPEN_BLOCKS = 2;
+
+/** `{text, blocks}`: the blocks of a text in order, each {source, end}. `before` is what this gave for the text's beginning:
+ * of a text that grows only the end is read anew. */
+export function blocksOf(text, before = NOTHING_READ) {
+  const plain = text.replace(/\r\n?/g, "\n");
+  const blocks = plain.startsWith(before.text) ? before.blocks.slice(0, -OPEN_BLOCKS) : [];
+  let end = blocks.at(-1)?.end ?? 0;
+  for (const token of marked.lexer(plain.slice(end))) {
+    end += token.raw.length;
+    if (token.type !== "space") blocks.push({ source: token.raw, end });
+  }
+  return { text: plain, blocks };
 }
 
 export function safeHtml(markdown) {
