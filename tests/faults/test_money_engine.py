@@ -45,6 +45,8 @@ def server(cache_home: Path, starter_model_path: Path, tmp_path: Path) -> Iterat
     home = tmp_path / "home"
     home.mkdir()
     for folder in ("models", "cache"):
+        # In a fresh checkout nothing was cached yet.
+        (cache_home / folder).mkdir(exist_ok=True)
         (home / folder).symlink_to(cache_home / folder)
     prices = {"local": {"prices": {MODEL: {"prompt": "1", "completion": "1"}}}}
     server = start(
