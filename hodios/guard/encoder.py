@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino
+from msgspec import Struct
 from numpy.typing import NDArray
 from tokenizers import BertWordPieceTokenizer
 
@@ -19,6 +20,14 @@ _STEP = 16
 """Lengths are padded to multiples of it, so that the graph meets few shapes."""
 
 
+class Window(Struct, frozen=True):
+    """A part of a text that is read at once."""
+
+    text: str
+    ids: tuple[int, ...]
+    """`WINDOW` at most, marks included."""
+
+
 class Encoder:
     """One at a time: not to be shared by threads."""
 
@@ -28,20 +37,26 @@ class Encoder:
         self._start, self._end = (self._tokenizer.token_to_id(mark) for mark in ("[CLS]", "[SEP]"))
         self._request = openvino.Core().compile_model(model, "CPU", _ONE_CORE).create_infer_request()
 
-    def windows(self, text: str) -> Sequence[Sequence[int]]:
-        """Token ids, `WINDOW` at most each, marks included. At least one, of marks alone if the text is empty."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+    def windows(self, text: str) -> Sequence[Window]:
+        """The text in order. At least one, of marks alone if the text is empty."""
+        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        ids, spans = encoded.ids, encoded.offsets
         room = WINDOW - 2
-        starts = range(0, max(len(ids) - OVERLAP, 1), room - OVERLAP)
-        return [[self._start, *ids[start : start + room], self._end] for start in starts]
+        found: list[Window] = []
+        for start in range(0, max(len(ids) - OVERLAP, 1), room - OVERLAP):
+            part = spans[start : start + room]
+            inside = text[part[0][0] : part[-1][1]] if part else ""
+            found.append(Window(inside, (self._start, *ids[start : start + room], self._end)))
+        return found
 
-    def encode(self, window: Sequence[int]) -> Vectors:
+    def encode(self, window: Window) -> Vectors:
         """float32[384] of length 1: the mean over the window's tokens."""
-        padded = -(-len(window) // _STEP) * _STEP
+        length = len(window.ids)
+        padded = -(-length // _STEP) * _STEP
         ids, mask = np.zeros((1, padded), np.int64), np.zeros((1, padded), np.int64)
-        ids[0, : len(window)], mask[0, : len(window)] = window, 1
+        ids[0, :length], mask[0, :length] = window.ids, 1
         hidden = self._request.infer([ids, mask, np.zeros_like(ids)])[0][0]
-        mean = np.asarray(hidden[: len(window)], np.float32).mean(axis=0)
+        mean = np.asarray(hidden[:length], np.float32).mean(axis=0)
         return np.asarray(mean / np.linalg.norm(mean), np.float32)
 
 
