@@ -11,7 +11,7 @@ WORKERS ?= 2
 CACHE_HOME := $(CURDIR)/.cache/home
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-endurance bench-ui bench-full soak format docs clean
+.PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-endurance bench-guard bench-ui bench-full soak format docs clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-gateway: $(DEV) ## The gateway beside vllm-router, smg, Portkey and LiteLL
 
 bench-endurance: $(DEV) ## What grows while the gateway answers a million requests
 	@$(RUN) -m benchmarks.endurance
+
+bench-guard: $(DEV) ## The embedded guard: right and wrong judgements, spelling tricks, speed
+	@$(RUN) -m benchmarks.guard
 
 bench-ui: $(DEV) ## The web page: time until it can be used, frames per second
 	@$(RUN) -m benchmarks.page --chromium "$$(scripts/need chromium chromium)"

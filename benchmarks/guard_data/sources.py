@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 from benchmarks.guard_data import wheels
 from benchmarks.guard_data.examples import ALL, Example, benign
-from hodios.guard.base import Category
+from hodios.types import Category
 
 LONGEST = 2000
 """Characters that are used of a text."""

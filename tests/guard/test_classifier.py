@@ -60,10 +60,11 @@ def test_every_text_gets_a_score_for_every_category_in_order(classifier: Classif
     scores = classifier.scores(texts)
     assert [set(each) for each in scores] == [set(classifier.categories)] * 3
     assert scores == [classifier.scores([text])[0] for text in texts]
+    assert max(scores[1].values()) < 0.001
     assert classifier.scores([]) == []
 
 
-@pytest.mark.parametrize("place", [0, 3, 17, 40])
+@pytest.mark.parametrize("place", [0, 17, 40])
 def test_one_sentence_anywhere_in_a_long_text_is_found(classifier: Classifier, place: int) -> None:
     quiet = ["The meeting begins at nine and the minutes are sent to all members of the board afterwards."] * 40
     loud = "I am going to kill you, you disgusting pig, and I will burn your house down."
@@ -79,11 +80,12 @@ def test_windows_overlap_and_leave_nothing_out(classifier: Classifier) -> None:
     assert all(len(window.ids) <= WINDOW for window in windows)
     for before, after in itertools.pairwise(windows):
         assert before.ids[-1 - OVERLAP : -1] == after.ids[1 : 1 + OVERLAP]
+    assert encoder.windows(" ") == []
     joined = " ".join(window.text for window in windows)
     assert all(word in joined for word in words)
 
 
-@pytest.mark.parametrize("num_tokens", [0, 1, WINDOW - 3, WINDOW - 2, WINDOW - 1, 2 * WINDOW - OVERLAP - 4, 2 * WINDOW])
+@pytest.mark.parametrize("num_tokens", [1, WINDOW - 3, WINDOW - 2, WINDOW - 1, 2 * WINDOW - OVERLAP - 4, 2 * WINDOW])
 def test_no_window_holds_only_what_the_one_before_holds(classifier: Classifier, num_tokens: int) -> None:
     windows = classifier._reader._encoder.windows("a " * num_tokens)
     assert sum(len(window.ids) - 2 for window in windows) == num_tokens + OVERLAP * (len(windows) - 1)
@@ -113,7 +115,7 @@ def test_a_category_below_its_bars_is_not_looked_at(tmp_path: Path, classifier: 
     less = Classifier(changed_card(tmp_path, categories=card))
     assert less.categories == classifier.categories - {"sexual"}
     scores = classifier.scores(["I hate you, you pig"])[0]
-    assert less.scores(["I hate you, you pig"])[0] == {name: scores[name] for name in less.thresholds}
+    assert less.scores(["I hate you, you pig"])[0] == pytest.approx({name: scores[name] for name in less.thresholds})
 
 
 def test_the_version_is_that_of_the_files(tmp_path: Path, classifier: Classifier) -> None:

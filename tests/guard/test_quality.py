@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import guard
 from benchmarks.guard_data import corpus, measure, split
-from benchmarks.guard_data.examples import ALL, CATEGORIES, Example
+from benchmarks.guard_data.examples import ALL, Example
 from hodios.guard.classifier import Classifier
+from hodios.types import CATEGORIES
 
 MOST_HARD_FALSE = 0.08
 """Hard negatives may be flagged more often than other harmless texts, but not in every category as often as this."""
