@@ -26,7 +26,7 @@ from hodios.store.leases import Leases
 from hodios.store.ledger import Ledger
 from hodios.store.migration import upgrade
 from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
-from hodios.store.reports import Chosen, Place, Wanted, attempts_query, log_query, request_query, spend_query
+from hodios.store.reports import Chosen, Place, Wanted, attempts_query, end_query, log_query, request_query, spend_query
 
 BEGAN_S = 1_795_219_200
 """2026-11-21 00:00 UTC, a full hour."""
@@ -104,6 +104,8 @@ def queries(num_hours: int = NUM_HOURS) -> dict[str, Select[Any]]:
         "with a code": Wanted(error_code="overloaded"),
     }
     found = {f"log: {name}": log_query(wanted, most=100) for name, wanted in log.items()}
+    ends = {name: end_query(wanted) for name, wanted in log.items()}
+    found |= {f"end of what is read: {name}": query for name, query in ends.items() if query is not None}
     found["log: far behind"] = log_query(Wanted(), behind=Place(middle_s, ""), most=100)
     found["one request"] = request_query("chat-r77")
     found["habits: beginnings"] = beginnings_query(middle_s, middle_s + 30 * 86400, least=20)

@@ -19,6 +19,8 @@ from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, OK, attempts, hourly, 
 Dimension = Literal["hour", "day", "key_id", "project_id", "model", "provider", "user"]
 MOST_GROUPS = 10_000
 MOST_IN_PAGE = 1000
+MOST_READ = 5000
+"""Requests that are read for a page where one filter alone has an index that leads there."""
 _DAY_S = 86400
 _OF_PROVIDERS = ("model", "provider")
 
@@ -91,7 +93,7 @@ class Page(Struct, frozen=True):
     requests: list[LoggedRequest]
     """The newest first."""
     next: Place | None
-    """None where there are no more."""
+    """None where there are no more. A page that is not full may have one: what lies behind has not been read yet."""
 
 
 class Reports:
@@ -116,18 +118,22 @@ class Reports:
         return await self._database.read(work)
 
     async def page(self, wanted: Wanted, *, behind: Place | None = None, num_skipped: int = 0, most: int = 100) -> Page:
-        """`most` requests, no more than MOST_IN_PAGE. What is skipped is read all the same."""
+        """`most` requests, no more than MOST_IN_PAGE, and fewer where several filters leave next to nothing of
+        MOST_READ. What is skipped is read all the same."""
         most = min(most, MOST_IN_PAGE)
-        query = log_query(wanted, behind=behind, most=most + 1).offset(num_skipped)
+        reads_all = num_skipped > 0
+        query = log_query(wanted, behind=behind, most=most + 1, reads_all=reads_all).offset(num_skipped)
+        end = None if reads_all else end_query(wanted, behind=behind)
 
-        async def work(connection: AsyncConnection) -> list[LoggedRequest]:
-            return [LoggedRequest(**row) for row in (await connection.execute(query)).mappings()]
+        async def work(connection: AsyncConnection) -> Page:
+            found = [LoggedRequest(**row) for row in (await connection.execute(query)).mappings()]
+            if len(found) > most:
+                last = found[most - 1]
+                return Page(found[:most], Place(last.at_s, last.request_id))
+            unread = None if end is None else (await connection.execute(end)).first()
+            return Page(found, None if unread is None else Place(*unread))
 
-        found = await self._database.read(work)
-        if len(found) <= most:
-            return Page(found, None)
-        last = found[most - 1]
-        return Page(found[:most], Place(last.at_s, last.request_id))
+        return await self._database.read(work)
 
     async def request(self, id: str) -> LoggedRequest | None:
         """By its own id, or that of its answer."""
@@ -201,22 +207,52 @@ def spend_query(
     return query.order_by(*order).limit(min(most, MOST_GROUPS))
 
 
-def log_query(wanted: Wanted, *, behind: Place | None = None, most: int) -> Select[Any]:
-    """As `Reports.page`, without the bound."""
-    query = select(requests).where(*_conditions(requests.c, wanted))
-    if wanted.status is not None:
-        query = query.where(requests.c.status == wanted.status)
-        if wanted.status != OK:
-            # In so many words, so that the index of all others is found.
-            query = query.where(requests.c.status != literal_column(str(OK)))
-    if wanted.error_code is not None:
-        query = query.where(requests.c.error_code == wanted.error_code)
-    if wanted.has_failed:
-        query = query.where(requests.c.error_code.is_not(None))
-    key = tuple_(requests.c.at_s, requests.c.request_id)
+def log_query(wanted: Wanted, *, behind: Place | None = None, most: int, reads_all: bool = False) -> Select[Any]:
+    """As `Reports.page`, without its bound of `most`. `reads_all`: as far back as it takes."""
+    first, others = _filters_of(wanted)
+    if not others or reads_all:
+        return _newest(select(requests), [*first, *others], wanted, behind).limit(most)
+    newest = _newest(select(requests), first, wanted, behind).limit(MOST_READ).subquery("newest")
+    columns = newest.c
+    query = select(newest).where(*_filters_of(wanted, columns)[1])
+    return query.order_by(columns.at_s.desc(), columns.request_id.desc()).limit(most)
+
+
+def end_query(wanted: Wanted, *, behind: Place | None = None) -> Select[Any] | None:
+    """The place of the last request that `log_query` reads, if it does not read all; None where it always does."""
+    first, others = _filters_of(wanted)
+    if not others:
+        return None
+    place = select(requests.c.at_s, requests.c.request_id)
+    return _newest(place, first, wanted, behind).offset(MOST_READ - 1).limit(1)
+
+
+def _newest(
+    query: Select[Any], filters: Sequence[ColumnElement[bool]], wanted: Wanted, behind: Place | None
+) -> Select[Any]:
+    query = query.where(*filters, *_span(requests.c, wanted))
     if behind is not None:
-        query = query.where(key < (behind.at_s, behind.request_id))
-    return query.order_by(requests.c.at_s.desc(), requests.c.request_id.desc()).limit(most)
+        query = query.where(tuple_(requests.c.at_s, requests.c.request_id) < (behind.at_s, behind.request_id))
+    return query.order_by(requests.c.at_s.desc(), requests.c.request_id.desc())
+
+
+def _filters_of(wanted: Wanted, c: Any = requests.c) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
+    """One for which there is an index in the order of time, the one that leaves least where there are several, and all
+    others."""
+    found: list[list[ColumnElement[bool]]] = [[c.user == wanted.user]] if wanted.user is not None else []
+    if wanted.status is not None and wanted.status != OK:
+        # In so many words, so that the index of all others is found.
+        found.append([c.status == wanted.status, c.status != literal_column(str(OK))])
+    if wanted.has_failed or wanted.error_code is not None:
+        found.append([c.error_code.is_not(None)])
+    found += [[c[name] == value] for name, value in _equal(wanted) if value is not None and name != "user"]
+    first = found.pop(0) if found else []
+    others = [each for conditions in found for each in conditions]
+    if wanted.status == OK:
+        others.append(c.status == OK)
+    if wanted.error_code is not None:
+        others.append(c.error_code == wanted.error_code)
+    return first, others
 
 
 def attempts_query(wanted: Wanted, *, behind: tuple[float, str, int] | None = None, most: int) -> Select[Any]:
@@ -235,7 +271,11 @@ def request_query(id: str) -> Select[Any]:
 
 
 def _conditions(columns: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
-    found = [columns[name] == value for name, value in _equal(wanted) if value is not None]
+    return [*(columns[name] == value for name, value in _equal(wanted) if value is not None), *_span(columns, wanted)]
+
+
+def _span(columns: Any, wanted: Wanted) -> list[ColumnElement[bool]]:
+    found = []
     if wanted.since_s is not None:
         found.append(columns.at_s >= wanted.since_s)
     if wanted.until_s is not None:

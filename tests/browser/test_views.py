@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from live_server import KEY
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from visit import HERMES, MODEL, Visit
 
 from hodios.cli.ui import login_link
@@ -290,6 +291,27 @@ def test_a_key_from_its_making_to_its_end(operator: Visit) -> None:
     card.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(card).to_have_count(0)
+
+
+def test_a_search_far_back_goes_on_by_itself(operator: Visit) -> None:
+    """As the server answers where filters leave next to nothing of millions."""
+    nexts = {"": "1795000000.0,r3", "1795000000.0,r3": "1790000000.0,r2", "1790000000.0,r2": None}
+    held: list[Route] = []
+    page = operator.page
+
+    def answer(route: Route) -> None:
+        (place,) = parse_qs(urlsplit(route.request.url).query).get("before", [""])
+        if nexts[place] is None:
+            held.append(route)
+        else:
+            route.fulfill(json={"items": [], "limit": 50, "offset": 0, "before": nexts[place]})
+
+    page.route("**/v1/queries?**", answer)
+    with page.expect_request(re.compile("before=1790000000")):
+        operator.open("/usage?tab=requests&model=x")
+    expect(page.get_by_text(re.compile("Loading older requests, none since 2. Sept 2026"))).to_be_visible()
+    held[0].fulfill(json={"items": [], "limit": 50, "offset": 0, "before": None})
+    expect(page.get_by_role("heading", name="No request is like that")).to_be_visible()
 
 
 def test_a_wrong_limit_is_told_at_its_field(operator: Visit) -> None:

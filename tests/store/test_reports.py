@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import NOON_S, attempt, request
 
 from benchmarks import store
+from hodios.store import reports as module
 from hodios.store import sums
 from hodios.store.database import Database
 from hodios.store.habits import Allowance, Beginning, Habits
 from hodios.store.keys import Keys
 from hodios.store.ledger import Ledger
-from hodios.store.records import KeyRecord
+from hodios.store.records import KeyRecord, LoggedRequest
 from hodios.store.reports import (
     Chosen,
     Dimension,
@@ -97,6 +99,59 @@ async def test_the_log_is_read_page_by_page_and_by_what_is_wanted(database: Data
     assert await found(Wanted(since_s=NOON_S + 1, until_s=NOON_S + 2)) == ["r3", "r2"]
 
 
+@pytest.mark.parametrize("most_read", [1, 2, 3, 7, 12, 100])
+async def test_however_little_is_read_at_once_nothing_is_missed(
+    database: Database, monkeypatch: pytest.MonkeyPatch, most_read: int
+) -> None:
+    monkeypatch.setattr(module, "MOST_READ", most_read)
+    values = random.Random(most_read)
+    logged = [
+        request(
+            f"r{number:02}",
+            key_id=f"k{values.randrange(2)}",
+            user=values.choice(["ann", "bob", None]),
+            model=values.choice(["m1", "m2"]),
+            provider=values.choice(["v1", "v2"]),
+            status=values.choice([200, 200, 429, 502]),
+            error_code=values.choice([None, None, "overloaded", "timeout"]),
+            at_s=NOON_S + number // 3,
+        )
+        for number in range(40)
+    ]
+    await Ledger(database).settle("a", [], logged)
+    reports = Reports(database)
+    choices: dict[str, list[Any]] = {
+        "key_id": ["k1"],
+        "user": ["ann"],
+        "model": ["m1"],
+        "provider": ["v2"],
+        "status": [200, 429],
+        "error_code": ["timeout", "unknown"],
+        "has_failed": [True],
+        "until_s": [NOON_S + 9],
+    }
+    for _ in range(30):
+        names = values.sample(sorted(choices), values.randint(0, 4))
+        wanted = Wanted(**{name: values.choice(choices[name]) for name in names})
+        seen, place, num_pages = [], None, 0
+        while num_pages == 0 or place is not None:
+            page = await reports.page(wanted, behind=place, most=3)
+            seen += [entry.request_id for entry in page.requests]
+            place, num_pages = page.next, num_pages + 1
+        assert seen == [entry.request_id for entry in logged[::-1] if is_wanted(entry, wanted)], wanted
+        skipped = await reports.page(wanted, num_skipped=1, most=100)
+        assert [entry.request_id for entry in skipped.requests] == seen[1:]
+
+
+def is_wanted(entry: LoggedRequest, wanted: Wanted) -> bool:
+    names = ("key_id", "user", "model", "provider", "status", "error_code")
+    return (
+        all(getattr(wanted, name) in (None, getattr(entry, name)) for name in names)
+        and (not wanted.has_failed or entry.error_code is not None)
+        and (wanted.until_s is None or entry.at_s < wanted.until_s)
+    )
+
+
 async def test_the_log_is_read_by_status_and_with_names(database: Database) -> None:
     logged = [request(f"r{n}", status=502 if n % 3 == 0 else 200, at_s=NOON_S + n) for n in range(7)]
     await Ledger(database).settle("a", [], logged)
@@ -149,10 +204,11 @@ async def test_no_report_reads_a_whole_table(database: Database) -> None:
 
 
 def is_full_scan(plan: str) -> bool:
-    """In the words of SQLite and of PostgreSQL. An index that is read in its order ends with the page."""
+    """In the words of SQLite and of PostgreSQL. An index that is read in its order ends with the page, and `newest` has
+    no more to be sorted than was read."""
     lines = plan.splitlines()
     return any(
         "Seq Scan" in line
         or (line.startswith("SCAN") and not line.startswith("SCAN newest") and "USING INDEX" not in line)
         for line in lines
-    ) or ("USE TEMP B-TREE FOR ORDER BY" in plan and "SCAN requests" in plan)
+    ) or ("USE TEMP B-TREE FOR ORDER BY" in plan and "SCAN requests" in plan and "SCAN newest" not in plan)

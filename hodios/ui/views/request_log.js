@@ -41,10 +41,8 @@ function Pages({ path, onOpen }) {
   const first = useData(path, { everyS: 15 });
   const [more, setMore] = useState({ items: [], before: undefined, error: null, isLoading: false });
   useEffect(() => setMore({ items: [], before: undefined, error: null, isLoading: false }), [path]);
-  if (first.error && !first.data) return html`<${ErrorNotice} error=${first.error} onRetry=${first.reload} />`;
-  if (!first.data) return html`<${Loading} what="requests" />`;
-  const items = [...new Map([...first.data.items, ...more.items].map((item) => [item.id, item])).values()];
-  const before = more.before === undefined ? first.data.before : more.before;
+  const items = [...new Map([...(first.data?.items ?? []), ...more.items].map((item) => [item.id, item])).values()];
+  const before = more.before === undefined ? first.data?.before : more.before;
   const load = async () => {
     setMore({ ...more, isLoading: true });
     try {
@@ -54,6 +52,15 @@ function Pages({ path, onOpen }) {
       setMore({ ...more, error, isLoading: false });
     }
   };
+  // Where filters leave next to nothing, the server looks back a piece at a time.
+  const isSearching = !items.length && Boolean(before) && !more.error;
+  useEffect(() => {
+    if (isSearching) load();
+  }, [isSearching, before]);
+  if (first.error && !first.data) return html`<${ErrorNotice} error=${first.error} onRetry=${first.reload} />`;
+  if (!first.data) return html`<${Loading} what="requests" />`;
+  if (more.error && !items.length) return html`<${ErrorNotice} error=${more.error} onRetry=${load} />`;
+  if (isSearching) return html`<${Loading} what=${`older requests, none since ${momentOf(before)}`} />`;
   if (!items.length) return html`<${Empty} title="No request is like that"><p>Take a filter away, or ask something.</p><//>`;
   return html`
     <div class="table-wrap" tabindex="0" role="region" aria-label="Requests"><table>
@@ -71,6 +78,9 @@ function Pages({ path, onOpen }) {
     ${before && html`<p><button type="button" onClick=${load} disabled=${more.isLoading}>${more.isLoading ? "Loading …" : "Older requests"}</button></p>`}
   `;
 }
+
+/** The time that a page's end carries, in Unix seconds, before its comma. */
+const momentOf = (before) => moment(Number(before.split(",")[0]) * 1000);
 
 function Detail({ id, onClose }) {
   const found = useData(withQuery("/v1/generation", { id }));
