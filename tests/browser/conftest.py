@@ -75,9 +75,9 @@ def _is_ready(server: LiveServer) -> bool:
     return all(model["state"] == "ready" for model in report["models"])
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(need: Callable[[str, str], str]) -> Iterator[Browser]:
-    """Ends with this folder: while it is there, its event loop runs, and nobody else in this process can run one."""
+    """Ends with each file: while it is there, its event loop runs, and nobody else in this process can run one."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=need("chromium", "chromium"), args=["--no-sandbox"])
         yield browser
