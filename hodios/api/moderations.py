@@ -97,7 +97,7 @@ class Moderations:
         """Raises GuardDown where nobody can judge now, and NotAvailable where nobody ever will."""
         texts, warnings = _read(await exchange.body(self._max_body_bytes))
         exchange.report_ignored([warning.param for warning in warnings])
-        if not any("prompt" in guard.sides for guard in self._guarding.panel.guards):
+        if not self._guarding.panel.has_guards("prompt"):
             raise NotAvailable("no content filter runs here: the section [guard] of the settings names none")
         answer_id = f"modr-{self._new_id()}"
         admitted = exchange.admitted

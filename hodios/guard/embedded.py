@@ -23,6 +23,8 @@ from hodios.types import Category, Side
 
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.02, 0.5
 _RETRY_AFTER_S = 1
+DOWN = "guard_unavailable"
+_REFUSALS = {DOWN: "the embedded guard is not running", BUSY: "the embedded guard has too much to do"}
 
 T = TypeVar("T")
 SLICE, OVERLAP = 2000, 200
@@ -77,19 +79,18 @@ class EmbeddedGuard:
         if self._connection is None and not self._is_closed:
             self._connection = asyncio.create_task(self._stay_connected(), name="guard client")
 
-    def refusal(self, num_characters: int, budget_s: float) -> GuardDown | None:
+    def refusal(self, num_characters: int, budget_s: float) -> str:
         """As `panel.Bounded`."""
         if self._writer is None:
-            return GuardDown("the embedded guard is not running", retry_after=_RETRY_AFTER_S)
-        if (self._num_own + self._num_others + num_characters + PER_TEXT) * self._cost_s > budget_s:
-            return GuardDown("the embedded guard has too much to do", code=BUSY, retry_after=_RETRY_AFTER_S)
-        return None
+            return DOWN
+        is_busy = (self._num_own + self._num_others + num_characters + PER_TEXT) * self._cost_s > budget_s
+        return BUSY if is_busy else ""
 
     async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
         """As `Guard.assess`."""
         refused = self.refusal(sum(len(passage.text) + PER_TEXT for passage in passages), budget_s)
-        if refused is not None:
-            raise refused
+        if refused:
+            raise GuardDown(_REFUSALS[refused], code=refused, retry_after=_RETRY_AFTER_S)
         parts = [(place, text) for place, passage in enumerate(passages) for text in _slices(passage.text)]
         groups = list(_groups(parts))
         if len(groups) == 1:
@@ -201,8 +202,7 @@ class EmbeddedGuard:
                 self._num_others = max(0, num_waiting - self._num_own)
                 answer = self._waiting.pop(id, None)
                 if answer is not None and not answer.done():
-                    error = GuardDown("the embedded guard has too much to do", code=BUSY, retry_after=_RETRY_AFTER_S)
-                    answer.set_exception(error)
+                    answer.set_exception(GuardDown(_REFUSALS[BUSY], code=BUSY, retry_after=_RETRY_AFTER_S))
         return False
 
 

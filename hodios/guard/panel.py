@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hodios.errors import GuardDown
 from hodios.guard.base import Assessment, Guard, Passage
@@ -27,9 +28,11 @@ ASKED: Mapping[Side, frozenset[Category]] = {
 
 @runtime_checkable
 class Bounded(Protocol):
-    """A guard that can say beforehand why it would not judge in time."""
+    """A guard that can say beforehand that it would not judge in time."""
 
-    def refusal(self, num_characters: int, budget_s: float) -> GuardDown | None: ...
+    def refusal(self, num_characters: int, budget_s: float) -> str:
+        """The code of the GuardDown that it would raise; "" where it would try."""
+        ...
 
 
 class GuardState(Struct, frozen=True, kw_only=True):
@@ -71,15 +74,22 @@ class Panel:
     """Of one event loop. `clock` gives seconds from anywhere."""
 
     def __init__(self, guards: Sequence[Guard], *, clock: Callable[[], float]) -> None:
-        self._guards = list(guards)
         self._clock = clock
+        self._guards: list[Guard] = []
+        self._refusers: dict[Side, list[tuple[Guard, Bounded | None]]] = {side: [] for side in ASKED}
+        """By the side that they are asked about, with what can refuse."""
+        self._refused: dict[tuple[str, Side, str], GuardRun] = {}
         self._figures: dict[tuple[str, Side], Figures] = {}
         self.flagged: dict[tuple[str, Side], int] = {}
         """(category, side) → how often."""
         self.blocked: dict[tuple[str, Side], int] = {}
+        for guard in guards:
+            self.add(guard)
 
     def add(self, guard: Guard) -> None:
         self._guards.append(guard)
+        for side in guard.sides:
+            self._refusers[side].append((guard, guard if isinstance(guard, Bounded) else None))
 
     @property
     def guards(self) -> Sequence[Guard]:
@@ -89,19 +99,21 @@ class Panel:
     def figures(self) -> Mapping[tuple[str, Side], Figures]:
         return self._figures
 
+    def has_guards(self, side: Side) -> bool:
+        return bool(self._refusers[side])
+
     def states(self) -> list[tuple[Guard, GuardState]]:
         return [(guard, guard.state() if isinstance(guard, Stateful) else GuardState()) for guard in self._guards]
 
-    def refusals(self, passages: Sequence[Passage], budget_s: float) -> tuple[GuardRun, ...] | None:
-        """What `judge` would say where all it could ask say beforehand that they would not judge; else None."""
+    def refusals(self, side: Side, budget_s: float) -> tuple[GuardRun, ...]:
+        """What `judge` would say where all that it could ask say beforehand that they would not judge anything; else
+        nothing. Costs next to nothing, for those who have far more to do than guards can."""
         runs = []
-        for guard, side, own in self._asked(passages):
-            error = None
-            if isinstance(guard, Bounded):
-                error = guard.refusal(sum(len(passage.text) for passage in own), budget_s)
-            if error is None:
-                return None
-            runs.append(self._failed(guard, side, error, 0.0))
+        for guard, refuser in self._refusers[side]:
+            code = refuser.refusal(0, budget_s) if refuser is not None else ""
+            if not code:
+                return ()
+            runs.append(self._refusal(guard, side, code))
         return tuple(runs)
 
     async def judge(self, passages: Sequence[Passage], budget_s: float) -> tuple[GuardRun, ...]:
@@ -128,7 +140,7 @@ class Panel:
         by_side: dict[Side, list[Passage]] = {}
         for passage in passages:
             by_side.setdefault(passage.side, []).append(passage)
-        return [(guard, side, own) for guard in self._guards for side, own in by_side.items() if side in guard.sides]
+        return [(guard, side, own) for side, own in by_side.items() for guard, _ in self._refusers[side]]
 
     async def _run(self, guard: Guard, side: Side, passages: Sequence[Passage], budget_s: float) -> GuardRun:
         began_s = self._clock()
@@ -151,14 +163,19 @@ class Panel:
         )
 
     def _failed(self, guard: Guard, side: Side, error: GuardDown, took_s: float) -> GuardRun:
+        return replace(self._refusal(guard, side, error.code or "failed"), duration_s=took_s)
+
+    def _refusal(self, guard: Guard, side: Side, code: str) -> GuardRun:
         figures = self._of(guard, side)
-        if error.code == BUSY:
+        if code == BUSY:
             figures.num_shed += 1
         else:
             figures.num_down += 1
-        return GuardRun(
-            guard=guard.name, version=guard.version, side=side, duration_s=took_s, problem=error.code or "failed"
-        )
+        run = self._refused.get((guard.name, side, code))
+        if run is None or run.version != guard.version:
+            run = GuardRun(guard=guard.name, version=guard.version, side=side, problem=code)
+            self._refused[guard.name, side, code] = run
+        return run
 
     def _of(self, guard: Guard, side: Side) -> Figures:
         figures = self._figures.get((guard.name, side))
@@ -174,6 +191,8 @@ class Panel:
 
 def merged(runs: Sequence[GuardRun]) -> tuple[GuardRun, ...]:
     """Several runs of the same guards on parts of one text, as one each: the highest scores, all the time they took."""
+    if len(runs) == 1:
+        return (runs[0],)
     by_guard: dict[tuple[str, Side], GuardRun] = {}
     for run in runs:
         before = by_guard.get((run.guard, run.side))

@@ -58,6 +58,9 @@ def verdict(policy: Policy, side: Side, runs: tuple[GuardRun, ...], *, has_text:
     """Of what guards said of one side. What others wrote, as results of tools, is flagged and never blocked."""
     flagged: set[str] = set()
     blocked: set[str] = set()
+    asked = ASKED[side] if has_text else frozenset[Category]()
+    if not any(run.scores for run in runs):
+        return Judgement(runs=runs, asked=asked)
     for run in runs:
         for category in CATEGORIES:
             score = run.scores.get(category)
@@ -67,7 +70,6 @@ def verdict(policy: Policy, side: Side, runs: tuple[GuardRun, ...], *, has_text:
                 flagged.add(category)
             if run.side == side and policy.action(side) == "block" and score >= policy.block_at[category]:
                 blocked.add(category)
-    asked = ASKED[side] if has_text else frozenset[Category]()
     return Judgement(runs=runs, asked=asked, flagged=frozenset(flagged | blocked), blocked=frozenset(blocked))
 
 

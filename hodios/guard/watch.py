@@ -19,7 +19,7 @@ from hodios.guard.policy import Policy
 from hodios.guard.subject import HELD_STRIDE, SHOWN_STRIDE, Subject
 from hodios.types import CATEGORIES, GuardRun, Judgement, Request
 
-PATIENCE = 8
+PATIENCE = 2
 """What nobody waits for may take so many times the budget."""
 RETRY_AFTER_S = 1
 UNREAD = "not_all_read"
@@ -138,8 +138,8 @@ class Watch:
     async def _open(self) -> None:
         """The prompt, before anybody is asked for an answer."""
         if self._policy.answer == "block" and self._policy.is_closed:
-            self._require(self._panel.refusals([Passage(text="", side="answer")], self._budget_s) is None)
-        if self._policy.prompt == "off":
+            self._require(not self._panel.refusals("answer", self._budget_s) and self._panel.has_guards("answer"))
+        if self._policy.prompt == "off" or (self._policy.prompt == "annotate" and self._is_refused(self._prompt)):
             return
         passages, is_whole = passages_of(self._request)
         if not is_whole:
@@ -175,7 +175,7 @@ class Watch:
         stride = HELD_STRIDE if is_held else SHOWN_STRIDE
         self._num_open = self._request.n * len(self._request.prompts or ("",))
         self._choices = [Subject(index, self._policy, stride) for index in range(self._num_open)]
-        if self._policy.answer != "off":
+        if self._policy.answer != "off" and not self._request.is_shown_whole:
             for choice in self._choices:
                 choice.note(())
                 choice.has_news = True
@@ -184,7 +184,8 @@ class Watch:
 
     def _look(self, choice: Subject) -> None:
         while (window := choice.windows.next()) is not None:
-            self._ask(choice, self._passages(window.text))
+            if not self._is_refused(choice):
+                self._ask(choice, self._passages(window.text))
 
     def _end(self, event: Stopped) -> None:
         """Its end is told once it was judged."""
@@ -192,7 +193,8 @@ class Watch:
         choice.stopped = event
         window = choice.windows.last()
         if window is not None:
-            self._ask(choice, self._passages(window.text))
+            if not self._is_refused(choice):
+                self._ask(choice, self._passages(window.text))
         elif not choice.windows.size:
             choice.note((), has_text=False)
         self._has_news = True
@@ -202,16 +204,23 @@ class Watch:
         if not passages:
             subject.note((), has_text=False)
             return
-        budget_s = self._budget_s * PATIENCE
-        refused = self._panel.refusals(passages, budget_s)
-        if refused is not None:
-            subject.note(refused)
-            self._has_news = True
-            return
+        budget_s = self._patience_s(subject)
         task = asyncio.get_running_loop().create_task(self._panel.judge(passages, budget_s))
         self._tasks[task] = subject, passages
         subject.num_waiting += 1
         task.add_done_callback(self._answered)
+
+    def _is_refused(self, subject: Subject) -> bool:
+        """Whether nobody would judge it now, which is noted."""
+        refused = self._panel.refusals(subject.side, self._patience_s(subject))
+        if refused:
+            subject.note(refused)
+            self._has_news = True
+        return bool(refused)
+
+    def _patience_s(self, subject: Subject) -> float:
+        """Of what is only annotated. The end of an answer waits for it; a prompt has as long as the answer takes."""
+        return self._budget_s * (PATIENCE if subject is self._prompt else 1)
 
     def _answered(self, task: asyncio.Task[tuple[GuardRun, ...]]) -> None:
         subject, passages = self._tasks.pop(task, (None, ()))

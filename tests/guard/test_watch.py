@@ -305,8 +305,8 @@ async def test_a_long_prompt_is_shown_by_its_ends_and_the_rest_is_told() -> None
 
 
 class Busy(WordGuard):
-    def refusal(self, num_characters: int, budget_s: float) -> GuardDown | None:
-        return GuardDown("busy", code=BUSY)
+    def refusal(self, num_characters: int, budget_s: float) -> str:
+        return BUSY
 
 
 async def test_a_guard_that_is_busy_is_not_asked() -> None:
