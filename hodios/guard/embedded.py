@@ -23,6 +23,9 @@ from hodios.types import Category, Side
 
 _FIRST_DELAY_S, _MAX_DELAY_S = 0.02, 0.5
 _RETRY_AFTER_S = 1
+_SMOOTHING = 0.2
+_LATE_COSTS = 4.0
+"""Times as long as anybody waited: soon learned, and soon forgotten."""
 DOWN = "guard_unavailable"
 _REFUSALS = {DOWN: "the embedded guard is not running", BUSY: "the embedded guard has too much to do"}
 
@@ -51,6 +54,7 @@ class EmbeddedGuard:
         """Characters of ours that are with the worker, as the next one."""
         self._num_others = 0
         self._cost_s = FIRST_COST_S
+        """Of a character, all that was before it being judged first."""
         self._unsent: list[FromClient] = []
         self._writer: asyncio.StreamWriter | None = None
         """Set while a worker that said hello is connected."""
@@ -83,6 +87,9 @@ class EmbeddedGuard:
         """As `panel.Bounded`."""
         if self._writer is None:
             return DOWN
+        if not self._num_own:
+            # Whoever asks nothing never learns that it has become faster.
+            return ""
         is_busy = (self._num_own + self._num_others + num_characters + PER_TEXT) * self._cost_s > budget_s
         return BUSY if is_busy else ""
 
@@ -112,15 +119,25 @@ class EmbeddedGuard:
         answer: asyncio.Future[list[dict[Category, float]]] = loop.create_future()
         self._waiting[id] = answer
         self._num_own += size
+        began_s, ahead = loop.time(), self._num_own + self._num_others
         self._send(Assess(id, texts, budget_s))
         timer = loop.call_later(budget_s, self._fail, id, GuardDown("the embedded guard took too long", code=LATE))
         try:
-            return await answer
+            scores = await answer
+            self._learn((loop.time() - began_s) / ahead)
+            return scores
+        except (GuardDown, asyncio.CancelledError):
+            # It would have taken longer than it was waited for; how much longer nobody knows.
+            self._learn(max(self._cost_s, _LATE_COSTS * (loop.time() - began_s) / ahead))
+            raise
         finally:
             timer.cancel()
             self._num_own -= size
             if self._waiting.pop(id, None) is not None:
                 self._send(GiveUp(id))
+
+    def _learn(self, cost_s: float) -> None:
+        self._cost_s += _SMOOTHING * (cost_s - self._cost_s)
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -193,8 +210,8 @@ class EmbeddedGuard:
             case Hello() as hello:
                 self._hello, self._writer = hello, writer
                 return True
-            case Scores(id, scores, cost_s, num_waiting):
-                self._cost_s, self._num_others = cost_s, max(0, num_waiting - self._num_own)
+            case Scores(id, scores, num_waiting):
+                self._num_others = max(0, num_waiting - self._num_own)
                 answer = self._waiting.pop(id, None)
                 if answer is not None and not answer.done():
                     answer.set_result(scores)

@@ -36,8 +36,6 @@ class Scores(Struct, frozen=True, tag=True, array_like=True):
     id: int
     scores: list[dict[Category, float]]
     """Of each text, in their order."""
-    cost_s: float
-    """What a character costs now, about."""
     num_waiting: int
     """Characters of everybody that are still to be read."""
 

@@ -97,7 +97,7 @@ class Worker:
             return
         scores = self._judge.scores(asked.texts)
         self._backlog.learn(asked.texts, self._clock() - began_s)
-        connection.send(Scores(asked.id, scores, self._backlog.cost_s, self._backlog.num_waiting))
+        connection.send(Scores(asked.id, scores, self._backlog.num_waiting))
 
     def _poll(self, timeout_s: float | None) -> None:
         for connection in self._connections:
