@@ -60,6 +60,9 @@ class Watch:
             async with aclosing(events):
                 await self._open()
                 async for event in events:
+                    if self._has_news:
+                        for told in self._news():
+                            yield told
                     if isinstance(event, (Text, Reasoning, ToolCall)):
                         yield event
                         if is_read and not (isinstance(event, Text) and event.is_echo):
@@ -77,9 +80,6 @@ class Watch:
                             for told in self._news():
                                 yield told
                         yield event
-                    if self._has_news:
-                        for told in self._news():
-                            yield told
         finally:
             self._leave()
 
@@ -89,6 +89,9 @@ class Watch:
             async with aclosing(events):
                 await self._open()
                 async for event in events:
+                    if self._has_news:
+                        for told in self._news():
+                            yield told
                     match event:
                         case Text(is_echo=True) | Noticed():
                             yield event
@@ -111,9 +114,6 @@ class Watch:
                             for told in self._news():
                                 yield told
                             yield event
-                    if self._has_news:
-                        for told in self._news():
-                            yield told
         finally:
             self._leave()
 

@@ -145,6 +145,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--socket", type=Path, required=True)
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.nice(NICE)
     began_s = time.monotonic()
     # Loading takes longer than all else, and is to give way already.
