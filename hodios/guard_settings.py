@@ -47,8 +47,6 @@ class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The id of a Llama Guard 3 among the models that are served; "": none."""
     llama_guard_route: Literal["completions", "chat"] = "completions"
     """`chat` for servers whose chat template is Llama Guard's own."""
-    injection_rules: bool = True
-    """Whether results of tools and documents are looked through for orders to the model, by rules."""
     prompt_guard: str = ""
     """The folder with the files of a Prompt Guard; "": none."""
     code_shield: str = ""

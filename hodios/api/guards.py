@@ -14,10 +14,7 @@ from hodios.guard.base import Guard
 from hodios.guard.embedded import EmbeddedGuard
 from hodios.guard.guarding import Guarding
 from hodios.guard.injection import InjectionRules
-<<<<<<< HEAD
 from hodios.guard.llama_guard import CALLER, LlamaGuard
-=======
->>>>>>> 0b7f6e4 (Prove content filters from the client's side)
 from hodios.guard.panel import Panel
 from hodios.guard_settings import GuardSettings
 from hodios.router.router import Record
