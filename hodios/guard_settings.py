@@ -20,6 +20,9 @@ Bar = Score | Literal["never"]
 """The score from which something follows."""
 
 
+Code = Annotated[str, Meta(pattern=r"^S([1-9]|1[0-4])$")]
+
+
 class GuardPolicy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What somebody wants of the guards; None and categories that are missing: says nothing of it."""
 
@@ -47,6 +50,8 @@ class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The id of a Llama Guard 3 among the models that are served; "": none."""
     llama_guard_route: Literal["completions", "chat"] = "completions"
     """`chat` for servers whose chat template is Llama Guard's own."""
+    llama_guard_categories: tuple[Code, ...] = ()
+    """What it is asked about, of S1 to S14; empty: all. The 1B model knows all but S14."""
     prompt_guard: str = ""
     """The folder with the files of a Prompt Guard; "": none."""
     code_shield: str = ""

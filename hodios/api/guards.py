@@ -14,7 +14,7 @@ from hodios.guard.base import Guard
 from hodios.guard.embedded import EmbeddedGuard
 from hodios.guard.guarding import Guarding
 from hodios.guard.injection import InjectionRules
-from hodios.guard.llama_guard import CALLER, LlamaGuard
+from hodios.guard.llama_guard import CALLER, NAMES, LlamaGuard
 from hodios.guard.panel import Panel
 from hodios.guard_settings import GuardSettings
 from hodios.router.router import Record
@@ -55,8 +55,15 @@ def of_clients(record: Record) -> Record:
 
 def add_models(guarding: Guarding, gateway: Gateway, new_id: Callable[[], str]) -> None:
     """Guards that are models behind this very gateway."""
-    if guarding.settings.llama_guard:
-        route = guarding.settings.llama_guard_route
+    chosen = guarding.settings
+    if chosen.llama_guard:
+        codes = chosen.llama_guard_categories or tuple(NAMES)
         guarding.panel.add(
-            LlamaGuard(gateway.generate_unguarded, guarding.settings.llama_guard, new_id=new_id, route=route)
+            LlamaGuard(
+                gateway.generate_unguarded,
+                chosen.llama_guard,
+                new_id=new_id,
+                codes=codes,
+                route=chosen.llama_guard_route,
+            )
         )

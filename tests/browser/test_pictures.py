@@ -20,6 +20,7 @@ LOOKS = {"light": Look("light", 1360, 900), "dark": Look("dark", 1360, 900), "ph
 VIEWS = {
     "models": "/models",
     "playground": f"/models/{MODEL}",
+    "safety": f"/models/{MODEL}",
     "api": f"/models/{MODEL}?tab=api&lang=python&temperature=0.3&top_k=40",
     "providers": f"/models/{MODEL}?tab=providers",
     "benchmarks": f"/models/{HERMES}?tab=benchmarks",
@@ -59,6 +60,11 @@ def _act(page: Page, name: str) -> None:
         page.get_by_label("Message", exact=True).fill("A table of roads, please.")
         page.get_by_label("Message", exact=True).press("Enter")
         expect(page.locator(".answer-facts")).to_be_visible()
+    if name == "safety":
+        page.get_by_label("Message", exact=True).fill("I will find you and kill you, you worthless idiot.")
+        page.get_by_label("Message", exact=True).press("Enter")
+        page.get_by_role("button", name="Details").click()
+        expect(page.get_by_label("Safety")).to_be_visible()
     if name == "compare":
         page.get_by_role("button", name="Ask all").click()
         expect(page.locator(".answer-facts")).to_have_count(2)
