@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hodios.errors import GuardDown
 from hodios.guard.base import Assessment, Category, Passage, Side
 from hodios.guard.injection_rules import RULES, Rule
+from hodios.guard.look_alikes import INVISIBLE, LOOK_ALIKES
 
 INDIRECT_INJECTION = "indirect_injection"
 """That a text which no user wrote gives the model orders."""
@@ -31,13 +32,12 @@ _HIDDEN = 0.7
 _SHIFT = 0xE0000
 """Tag characters are ASCII moved up by so much; people do not see them, and models read them."""
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")
-_INVISIBLE = re.compile(r"[\u00ad\u034f\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+_FORMAT = re.compile(r"[\u00ad\u034f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+"""What only says how others are written."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 _PERCENT = re.compile(r"(?:[\w.]*%[0-9a-fA-F]{2}){3,}[\w.%-]*")
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
-_ALIKE = str.maketrans("аеорсухікѕјԁɡһΑΒΕΗΙΚΜΝΟΡΤΧАВЕКМНОРСТХІ", "aeopcyxiksjdghABEHIKMNOPTXABEKMHOPCTXI")
-"""Greek and Cyrillic letters that look like Latin ones."""
 
 
 class InjectionRules:
@@ -113,7 +113,8 @@ def _readings(text: str) -> Iterator[str]:
 def _plain(text: str) -> str:
     """Lower case, letters that only look like others as those, nothing invisible, and runs of blanks as one space."""
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_ALIKE)
+        shown = _FORMAT.sub("", text.translate(INVISIBLE))
+        text = unicodedata.normalize("NFKC", shown).translate(LOOK_ALIKES)
     return re.sub(r"[^\S\n]+", " ", text.lower())
 
 
