@@ -20,7 +20,7 @@ from bfcl import Leaderboard, Question, Verdict
 from live_server import KEY, MODEL, PATIENCE_S, LiveServer
 from openai.types.chat.chat_completion import Choice
 
-CONCURRENCY = 16
+CONCURRENCY = 48
 NUM_REQUIRED = {"simple_python": 75, "multiple": 25, "parallel": 30, "parallel_multiple": 25, "irrelevance": 45}
 """Questions of the sample, by category: 200."""
 NUM_FREE = 20
