@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,10 +26,11 @@ MOST_CHARACTERS = 1000
 """Of a text that a client or a provider chose."""
 
 
-_TEXTS = {
+_TEXT_NAMES = {
     kind: [column.name for column in table.columns if isinstance(column.type, Text)]
     for kind, table in ((SettledAttempt, attempts), (LoggedRequest, requests))
 }
+_TEXTS = {kind: attrgetter(*names) for kind, names in _TEXT_NAMES.items()}
 _MOST = {"cost": MOST_COST} | dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), MOST_TOKENS)
 R = TypeVar("R", SettledAttempt, LoggedRequest)
 
@@ -77,8 +79,12 @@ class Ledger:
 
 def _clean(record: R) -> R:
     """A record that both databases can hold: one that they refuse would hold up all that come after it."""
+    # Together first: hardly any record has anything to be cleaned, and each is looked at on the event loop.
+    texts = "".join(filter(None, _TEXTS[type(record)](record)))
+    if len(texts) <= MOST_CHARACTERS and texts.isascii() and "\0" not in texts and _has_sane_counts(record):
+        return record
     changes: dict[str, object] = {}
-    for name in _TEXTS[type(record)]:
+    for name in _TEXT_NAMES[type(record)]:
         text = getattr(record, name)
         if text is not None and not (len(text) <= MOST_CHARACTERS and text.isascii() and "\0" not in text):
             changes[name] = clean_text(text)
@@ -87,6 +93,11 @@ def _clean(record: R) -> R:
         if count is not None and not 0 <= count <= most:
             changes[name] = max(0, min(count, most))
     return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def _has_sane_counts(record: SettledAttempt | LoggedRequest) -> bool:
+    counts = (record.prompt_tokens, record.cached_tokens, record.completion_tokens)
+    return min(counts) >= 0 and max(counts) <= MOST_TOKENS and 0 <= (record.cost or 0) <= MOST_COST
 
 
 def clean_text(text: str) -> str:
