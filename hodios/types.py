@@ -192,8 +192,9 @@ class Request(Struct, frozen=True, kw_only=True):
 Category = Literal["hate", "self_harm", "sexual", "violence", "jailbreak", "profanity"]
 """What answers have a slot for in their `content_filter_results`."""
 CATEGORIES: tuple[Category, ...] = get_args(Category)
-Side = Literal["prompt", "answer", "document"]
-"""Who wrote a text: the client's user, the model, or somebody whom neither knows (results of tools, documents)."""
+Side = Literal["prompt", "answer", "document", "code"]
+"""Who wrote a text: the client's user, the model, or somebody whom neither knows (results of tools, documents). `code`
+is an answer too, for those who read the code in it: once, when all of it is there."""
 
 
 class GuardRun(Struct, frozen=True, kw_only=True):

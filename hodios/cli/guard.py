@@ -105,7 +105,10 @@ def _judged(config: Config, text: str, side: Side) -> Sequence[GuardReport]:
         if (config.guard or GuardSettings()).embedded:
             panel.add(_InProcess())
         try:
-            runs = await panel.judge([Passage(text=text, side=side)], _BUDGET_S)
+            passages = [Passage(text=text, side=side)]
+            if side == "answer":
+                passages.append(Passage(text=text, side="code"))
+            runs = await panel.judge(passages, _BUDGET_S)
         finally:
             await panel.aclose()
         fields = [run_fields(run) for run in runs]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 MOST_BLOCKS = 16
 MOST_CHARACTERS = 65_536
 """Of one block; what comes after is not looked at."""
+FENCES = ("```", "~~~")
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[ \t]*([^\s`{]*)[^\n`]*$", re.MULTILINE)
 _LANGUAGES: Mapping[str, str] = {
     **dict.fromkeys(("python", "py", "python3", "ipython"), "python"),

@@ -32,7 +32,7 @@ class CodeShield:
 
     name = "code_shield"
     version = "codeshield-1"
-    sides: frozenset[Side] = frozenset({"answer"})
+    sides: frozenset[Side] = frozenset({"code"})
     categories: frozenset[Category] = frozenset()
 
     def __init__(self, python: str, environment: Mapping[str, str]) -> None:

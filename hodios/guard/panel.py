@@ -22,6 +22,7 @@ ASKED: Mapping[Side, frozenset[Category]] = {
     "prompt": frozenset(CATEGORIES),
     "answer": frozenset(CATEGORIES) - {"jailbreak"},
     "document": frozenset(CATEGORIES),
+    "code": frozenset(),
 }
 """Nobody's answer is an attempt to talk a model into something, whatever a guard says of it."""
 

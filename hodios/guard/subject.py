@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from hodios.events import Judged, Stopped, ToolCall
+from hodios.events import Judged, Stopped, Text, ToolCall
+from hodios.guard.base import Passage
+from hodios.guard.code_blocks import FENCES
 from hodios.guard.held import Held, Piece, text_of
 from hodios.guard.panel import merged
 from hodios.guard.policy import Policy, verdict
@@ -28,6 +30,8 @@ class Subject:
         self.side: Side = "prompt" if index is None else "answer"
         self.windows = Windows(stride, REACH)
         self.held = Held()
+        self.said: list[str] | None = None
+        """All of its text, where somebody reads it as a whole."""
         self.num_waiting = 0
         """Judgements that are on their way."""
         self.stopped: Stopped | None = None
@@ -44,6 +48,8 @@ class Subject:
 
     def read(self, event: Piece) -> bool:
         """Whether a window is due."""
+        if self.said is not None and isinstance(event, Text):
+            self.said.append(event.text)
         part = (type(event), event.number if isinstance(event, ToolCall) else 0)
         if part != self._part:
             if self._part is not None:
@@ -56,6 +62,11 @@ class Subject:
         is_due = self.read(event)
         self.held.put(self.windows.size - len(text_of(event)), event)
         return is_due
+
+    def code(self) -> list[Passage]:
+        """Its text, where there may be code in it that somebody reads."""
+        text = "".join(self.said or ())
+        return [Passage(text=text, side="code")] if any(fence in text for fence in FENCES) else []
 
     def note(self, runs: Sequence[GuardRun], *, has_text: bool = True) -> None:
         """What guards said of the next part of it."""

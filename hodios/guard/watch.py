@@ -132,6 +132,8 @@ class Watch:
         if choice.stopped is not None:
             if not windows.size:
                 choice.note((), has_text=False)
+            if not choice.judgement.blocked and (code := choice.code()):
+                choice.note(await self._panel.judge(code, self._budget_s))
             return [*passed, *choice.held.release(windows.size), choice.told(), self._close(choice)]
         return [*passed, choice.told()] if choice.has_news else passed
 
@@ -175,6 +177,9 @@ class Watch:
         stride = HELD_STRIDE if is_held else SHOWN_STRIDE
         self._num_open = self._request.n * len(self._request.prompts or ("",))
         self._choices = [Subject(index, self._policy, stride) for index in range(self._num_open)]
+        if self._panel.has_guards("code"):
+            for choice in self._choices:
+                choice.said = []
         if self._policy.answer != "off" and not self._request.is_shown_whole:
             for choice in self._choices:
                 choice.note(())
@@ -197,6 +202,8 @@ class Watch:
                 self._ask(choice, self._passages(window.text))
         elif not choice.windows.size:
             choice.note((), has_text=False)
+        if code := choice.code():
+            self._ask(choice, code)
         self._has_news = True
 
     def _ask(self, subject: Subject, passages: Sequence[Passage]) -> None:

@@ -74,7 +74,7 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 def wrote(code: str, language: str = "python") -> Passage:
-    return Passage(text=f"Here:\n```{language}\n{code}\n```\n", side="answer")
+    return Passage(text=f"Here:\n```{language}\n{code}\n```\n", side="code")
 
 
 async def further(guard: CodeShield, *passages: Passage) -> list[dict[str, float]]:
@@ -82,7 +82,7 @@ async def further(guard: CodeShield, *passages: Passage) -> list[dict[str, float
 
 
 async def test_findings_of_each_passage(make: Make) -> None:
-    passages = [wrote("eval(x)"), Passage(text="eval(x)", side="answer"), wrote("gets(b); eval(c)", "c"), wrote("1")]
+    passages = [wrote("eval(x)"), Passage(text="eval(x)", side="code"), wrote("gets(b); eval(c)", "c"), wrote("1")]
     expected = [{"CWE-94": 0.7}, {}, {"CWE-94": 0.7, "CWE-242": 1.0}, {}]
     guard = make()
     assert await further(guard, *passages) == expected
@@ -90,7 +90,7 @@ async def test_findings_of_each_passage(make: Make) -> None:
 
 
 async def test_no_code_starts_no_process(make: Make) -> None:
-    assert await further(make("/nowhere/python"), Passage(text="eval(x)", side="answer")) == [{}]
+    assert await further(make("/nowhere/python"), Passage(text="eval(x)", side="code")) == [{}]
 
 
 async def test_many_at_once(make: Make) -> None:

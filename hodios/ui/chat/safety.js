@@ -2,7 +2,7 @@
 import { milliseconds } from "../lib/format.js";
 import { html } from "../lib/html.js";
 
-const SIDES = [["prompt", "What you wrote"], ["document", "What tools and documents said"], ["answer", "What the model wrote"]];
+const SIDES = [["prompt", "What you wrote"], ["document", "What tools and documents said"], ["answer", "What the model wrote"], ["code", "Code in it"]];
 const PROBLEMS = {
   guard_busy: "had too much to do",
   guard_late: "took too long",
