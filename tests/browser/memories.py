@@ -25,6 +25,7 @@ def remember(home: Path, now: datetime, *, has_hostile: bool) -> None:
     _prices(home, now)
     _runs(home, now)
     if has_hostile:
+        (home / "evals" / "broken.json").write_text(json.dumps({"results": []}))
         _hostile_model(home)
 
 
@@ -85,7 +86,6 @@ def _runs(home: Path, now: datetime) -> None:
         "date": int((now - timedelta(days=2)).replace(tzinfo=UTC).timestamp()),
     }
     (folder / "hermes.json").write_text(json.dumps(run))
-    (folder / "broken.json").write_text(json.dumps({"results": []}))
 
 
 def _hostile_model(home: Path) -> None:

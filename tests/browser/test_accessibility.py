@@ -69,6 +69,14 @@ def test_axe_finds_nothing_serious_and_a_phone_needs_no_scrolling_sideways(
     page.wait_for_function("document.documentElement.scrollWidth <= 390")
 
 
+def test_where_one_is_stands_in_the_row_on_a_phone(operator: Visit) -> None:
+    operator.page.set_viewport_size({"width": 390, "height": 844})
+    page = operator.open(PAGES["local"])
+    expect(page.get_by_role("link", name="Local models")).to_be_in_viewport(ratio=1)
+    page = operator.open(PAGES["card"])
+    expect(page.get_by_role("tab", name="README")).to_be_in_viewport(ratio=1)
+
+
 def _windows(operator: Visit) -> Iterator[Page]:
     """Every window and drawer in turn, opened with the mouse."""
     page = operator.open(f"/models/{MODEL}")

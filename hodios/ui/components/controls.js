@@ -1,5 +1,6 @@
 // Buttons, fields and tabs, each with the name that a screen reader says.
 import { html, useEffect, useId, useRef, useState } from "../lib/html.js";
+import { bringIntoView } from "../lib/scrolling.js";
 import { Icon } from "./icons.js";
 
 export function IconButton({ icon, label, onClick, disabled, pressed, kind = "quiet" }) {
@@ -97,6 +98,7 @@ async function copied(text) {
 export function Tabs({ label, tabs, value, onChange, children }) {
   const id = useId();
   const list = useRef(null);
+  useEffect(() => bringIntoView(list.current, list.current.querySelector("[aria-selected=true]")), [value]);
   const move = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const at = tabs.findIndex(([name]) => name === value);

@@ -1,18 +1,21 @@
 // Where one can go, who is signed in, and light or dark.
 import { call } from "../lib/api.js";
-import { html, useState } from "../lib/html.js";
+import { html, useEffect, useRef, useState } from "../lib/html.js";
 import { BASE } from "../lib/place.js";
+import { bringIntoView } from "../lib/scrolling.js";
 import { ROUTES } from "../routes.js";
 import { Icon } from "./icons.js";
 
 export function Menu({ session, refresh, current }) {
   const open = ROUTES.filter((route) => (session.role ? !route.isAdmin || session.role === "admin" : route.isPublic));
   const active = current === "model" ? "models" : current;
+  const row = useRef(null);
+  useEffect(() => bringIntoView(row.current, row.current.querySelector("[aria-current]")), [active]);
   return html`<header class="menu">
     <a class="brand" href="${BASE}/" aria-label="Hodios, all models">
       <img src="${BASE}/icon.svg" alt="" width="28" height="28" /><span>Hodios</span>
     </a>
-    <nav aria-label="Pages">
+    <nav aria-label="Pages" ref=${row}>
       ${open.map(
         (route) => html`<a href=${BASE + route.path} aria-current=${route.name === active ? "page" : undefined}>
           <${Icon} name=${route.icon} /><span>${route.title}</span>

@@ -25,6 +25,7 @@ export function ModelProviders({ model }) {
     <${Choices} rows=${rows} />
     <${Table} caption="Providers" rows=${rows} keyOf=${(row) => row.tag} columns=${COLUMNS} />
     <${Sizes} rows=${rows} />
+    ${history.isLoading && html`<${Loading} what="the last day" />`}
     ${history.data && html`<${Courses} history=${history.data} />`}
     ${history.error && html`<${ErrorNotice} error=${history.error} onRetry=${history.reload} />`}
     ${prices.data && html`<${Prices} prices=${prices.data} />`}
