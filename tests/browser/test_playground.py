@@ -192,7 +192,7 @@ def test_the_route_and_what_was_sent_can_be_looked_at(operator: Visit) -> None:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("cheap")
     expect(dialog).to_contain_text("answered")
-    expect(dialog).to_contain_text("not looked at")
+    expect(dialog).to_contain_text("profanity: clear")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     page.get_by_role("button", name="Raw").click()
