@@ -191,6 +191,7 @@ class TestChoice:
             ("teknium/OpenHermes-2.5-Mistral-7B", "chatml"),
             ("lmsys/vicuna-13b-v1.5", "vicuna"),
             ("meta-llama/Meta-Llama-3-8B-Instruct", "llama3"),
+            ("meta-llama/Llama-Guard-3-8B", "llama-guard3"),
             ("meta-llama/Llama-2-7b-chat-hf", "llama2"),
             ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-v1"),
             ("mistralai/Mistral-7B-Instruct-v0.3", "mistral-v3"),

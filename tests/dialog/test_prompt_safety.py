@@ -26,7 +26,7 @@ THOUGHTS = ("<think>", "</think>", "<scratch_pad>", "</scratch_pad>")
 FAMILY_VOCABULARIES = [
     *[(name, name.removeprefix("mistral-")) for name in ("mistral-v1", "mistral-v2", "mistral-v3", "mistral-v7")],
     *[("mistral-v3-tekken", "v3-tekken"), ("mistral-v7-tekken", "v3-tekken")],
-    *[(name, "hermes") for name in ("hermes", "chatml", "llama3", "alpaca")],
+    *[(name, "hermes") for name in ("hermes", "chatml", "llama3", "llama-guard3", "alpaca")],
     *[(name, "qwen2") for name in ("chatml", "hermes", "vicuna")],
     *[(name, "llama-spm") for name in ("llama2", "alpaca", "vicuna", "mistral-v3", "chatml")],
     ("chatml", "starter"),
