@@ -208,8 +208,8 @@ class Watch:
 
     def _ask(self, subject: Subject, passages: Sequence[Passage]) -> None:
         """Without waiting for what comes of it."""
-        if not passages:
-            subject.note((), has_text=False)
+        if not any(self._panel.has_guards(passage.side) for passage in passages):
+            subject.note((), has_text=bool(passages))
             return
         budget_s = self._patience_s(subject)
         task = asyncio.get_running_loop().create_task(self._panel.judge(passages, budget_s))

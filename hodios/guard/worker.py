@@ -28,7 +28,7 @@ from hodios.types import Category
 
 EXIT_REFUSED = 78
 """EX_CONFIG of sysexits: starting again would not help."""
-NICE = 10
+NICE = 5
 """Behind whoever generates, and not so far that nothing is judged while everybody generates."""
 
 

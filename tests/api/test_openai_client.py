@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +15,14 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 
 from hodios.api.app import create_app
 from hodios.config import Config
+from hodios.guard.guarding import Guarding
+from hodios.guard.panel import Panel
+from hodios.guard_settings import GuardSettings
 from hodios.providers.echo import EchoProvider
+
+sys.path.append(str(Path(__file__).parent.parent / "guard"))
+
+from word_guard import WordGuard
 
 KEY = "client-key-0123456789abcdef01234567"
 
@@ -24,6 +33,14 @@ async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     transport = httpx2.ASGITransport(app=app)
     async with httpx2.AsyncClient(transport=transport) as http:
         yield openai.AsyncOpenAI(base_url=f"http://test{request.param}", api_key=KEY, http_client=http, max_retries=0)
+
+
+@pytest.fixture
+async def guarded_client(tmp_path: Path) -> AsyncIterator[openai.AsyncOpenAI]:
+    guarding = Guarding(Panel([WordGuard()], clock=time.monotonic), GuardSettings())
+    app = create_app(Config(home=tmp_path, admin_key=KEY), [], guarding=guarding)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as http:
+        yield openai.AsyncOpenAI(base_url="http://test/v1", api_key=KEY, http_client=http, max_retries=0)
 
 
 async def test_chat(client: openai.AsyncOpenAI) -> None:
@@ -209,3 +226,16 @@ async def test_errors_become_the_clients_exceptions(client: openai.AsyncOpenAI) 
         model="echo", messages=[{"role": "user", "content": "x"}], extra_body={"foo": 1}
     )
     assert raw.headers["x-hodios-ignored"] == "foo"
+
+
+async def test_moderations(client: openai.AsyncOpenAI, guarded_client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        await client.moderations.create(input="a murder")
+    assert caught.value.status_code == 501
+    answer = await guarded_client.moderations.create(input=["a murder", "a cake"], model="omni-moderation-latest")
+    first, second = answer.results
+    assert (first.flagged, second.flagged) == (True, False)
+    assert first.categories.violence
+    assert not first.categories.self_harm
+    assert first.category_scores.violence > 0.5
+    assert first.category_applied_input_types.violence == ["text"]
