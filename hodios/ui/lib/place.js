@@ -1,5 +1,5 @@
 // Where the page is: a path below /ui/ and a query. Everything that can be linked lives there.
-import { useCallback, useEffect, useState } from "./html.js";
+import { useCallback, useLayoutEffect, useState } from "./html.js";
 
 export const BASE = "/ui";
 const MOVED = "hodios:moved";
@@ -32,7 +32,8 @@ export function withQuery(path, query, changes) {
 
 export function usePlace() {
   const [now, setNow] = useState(place);
-  useEffect(() => {
+  // As soon as it is drawn: on a busy machine somebody may be quicker than what runs after the drawing.
+  useLayoutEffect(() => {
     const moved = () => setNow(place());
     window.addEventListener("popstate", moved);
     window.addEventListener(MOVED, moved);
