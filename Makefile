@@ -61,6 +61,7 @@ bench-endurance: $(DEV) ## What grows while the gateway answers a million reques
 
 bench-guard: $(DEV) ## The embedded guard: right and wrong judgements, spelling tricks, speed
 	@$(RUN) -m benchmarks.guard
+	@$(RUN) -m benchmarks.guard_load
 
 bench-ui: $(DEV) ## The web page: time until it can be used, frames per second
 	@$(RUN) -m benchmarks.page --chromium "$$(scripts/need chromium chromium)"

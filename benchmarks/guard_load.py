@@ -1,8 +1,8 @@
 """What content filters cost: processor time of the API process per request, and the time until the first token.
 
-The first runs Hodios before a static upstream, with filters off and with filters that annotate and have far too much to
-do; the second asks the starter model, with keys whose policies differ. Prints tables and the lines `RESULT name ratio`,
-off ÷ on, of which more is better.
+The first has the API answer from a provider that says the same at once, with filters off and with filters that annotate
+and have far too much to do, as they have under such load. The second asks the starter model, with keys whose policies
+differ. Prints tables and the lines `RESULT name ratio`, off ÷ on, of which more is better.
 """
 
 from __future__ import annotations
@@ -13,30 +13,40 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from msgspec import structs
-
-from benchmarks import figures, upstream
+from benchmarks import figures
 from benchmarks import gateway_plan as plan
-from benchmarks.gateway_peers import GATEWAY_CPU, KEY, LOAD_CPU, free_port, on_cpu, tree
-from benchmarks.load import Load, Seen
+from benchmarks.gateway_peers import KEY, free_port
 from benchmarks.processes import BenchmarkError, Process
+from hodios.api.app import create_app
+from hodios.config import Config
+from hodios.errors import GuardDown
+from hodios.events import Event, Finish, Started, Stopped, Text, Usage
+from hodios.guard.base import Assessment, Passage, Side
+from hodios.guard.guarding import Guarding
+from hodios.guard.panel import BUSY, Panel
+from hodios.guard_settings import Action, GuardSettings
 from hodios.machine import cpu_model
+from hodios.providers.base import ModelHealth
+from hodios.types import CATEGORIES, ModelCard, Request
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER = REPOSITORY / ".cache" / "benchmarks"
 DOCUMENT = REPOSITORY / "docs" / "safety.md"
 SECTION = "What it costs"
 MODULE = "benchmarks.guard_load"
-OFF, ANNOTATE, BLOCK = "off", "annotate", "block"
+OFF: Action = "off"
+ANNOTATE: Action = "annotate"
+BLOCK: Action = "block"
+LOADS = {"an answer in one piece": (1, 2000), "a stream of 502 chunks": (plan.NUM_TEXTS, 40)}
+"""What is asked for → pieces of an answer, and requests of a round."""
 CONCURRENT = (1, 16)
 QUESTION = "Which rivers run through Lyon, and where do they come from? Answer in a few sentences, and number {number}."
 MOST_TOKENS = 32
@@ -47,12 +57,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCUMENT.name}")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement of load (default: 2)")
     options = parser.parse_args(arguments)
     try:
-        if not {GATEWAY_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
-            raise BenchmarkError("it takes processor cores 0 and 1, one for the API and one for everything else")
-        loads = measure_load(options.rounds, options.seconds)
+        loads = asyncio.run(measure_load(options.rounds))
         firsts = asyncio.run(measure_first(options.rounds))
     except BenchmarkError as error:
         print(f"The benchmark stopped: {error}", file=sys.stderr)
@@ -70,12 +77,12 @@ def main(arguments: list[str]) -> int:
 class Server:
     """`hodios serve`, ready to answer."""
 
-    def __init__(self, name: str, settings: Mapping[str, str], argv: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, settings: Mapping[str, str]) -> None:
         self.port = free_port()
         env = {key: value for key, value in os.environ.items() if not key.startswith("HODIOS_")}
         env |= {"HODIOS_PORT": str(self.port), "HODIOS_ADMIN_KEY": KEY, **settings}
         command = [sys.executable, "-m", "hodios.cli.main", "serve"]
-        self.process = Process([*argv, *command], FOLDER / f"guard-{name}.log", env=env)
+        self.process = Process(command, FOLDER / f"guard-{name}.log", env=env)
         try:
             self._wait(lambda: self.call("GET", "/health/ready"))
             self._wait(self._has_guard)
@@ -104,90 +111,117 @@ class Server:
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
-    def pid_of(self, module: str) -> int | None:
-        for pid in tree(self.process.pid):
-            if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pid
-        return None
-
     def close(self) -> None:
         self.process.close()
 
 
-def measure_load(rounds: int, seconds: float) -> dict[tuple[str, str], list[float]]:
-    """(what, policy) → microseconds of the API process per request, round by round; and answers per second."""
+async def measure_load(rounds: int) -> dict[tuple[str, str], list[float]]:
+    """(what, policy) → microseconds of this process per request, round by round, of all that the API does between the
+    server's socket and a provider; with filters that are up and have too much to do."""
     found: dict[tuple[str, str], list[float]] = {}
-    for is_streamed in (False, True):
-        with _upstream(is_streamed=is_streamed) as upstream_port, contextlib.ExitStack() as stack:
-            servers = {policy: _behind(stack, upstream_port, policy) for policy in (OFF, ANNOTATE)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (num_chunks, num_requests) in LOADS.items():
+            settings = Config(home=Path(folder), admin_key=KEY)
+            apps = {policy: _app(settings, num_chunks, policy) for policy in (OFF, ANNOTATE)}
             for number in range(rounds + 1):
-                turns = list(servers.items())
-                for policy, server in turns if number % 2 else turns[::-1]:
-                    for name, load in plan.loads(seconds, is_streamed=is_streamed).items():
-                        if name in (plan.SINGLE, plan.FIRST):
-                            continue
-                        cost_us, rate = _cost(server, load)
-                        if number:
-                            found.setdefault((name, policy), []).append(cost_us)
-                            found.setdefault((f"{name} rate", policy), []).append(rate)
-                            _tell(f"round {number}/{rounds} {policy}: {name}: {cost_us:.1f} us, {rate:,.0f}/s")
+                turns = list(apps.items())
+                for policy, app in turns if number % 2 else turns[::-1]:
+                    cost_us = await _cost_us(app, num_requests, is_streamed=num_chunks > 1)
+                    if number:
+                        found.setdefault((name, policy), []).append(cost_us)
+                        _tell(f"round {number}/{rounds} {policy}: {name}: {cost_us:.1f} us")
     return found
 
 
-@contextlib.contextmanager
-def _upstream(*, is_streamed: bool) -> Iterator[int]:
-    port = free_port()
-    answer = (upstream.EVENTS, plan.streamed_answer()) if is_streamed else (upstream.JSON, plan.whole_answer())
-    command = upstream.command(FOLDER / "guard-upstream", {port: answer})
-    process = Process(on_cpu(LOAD_CPU, command), FOLDER / "guard-upstream.log", env=dict(os.environ))
-    try:
-        for _ in range(100):
-            process.require_running()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
-                break
-            time.sleep(0.1)
-        yield port
-    finally:
-        process.close()
+def _app(settings: Config, num_chunks: int, policy: Action) -> Any:
+    chosen = GuardSettings(prompt=policy, answer=policy)
+    guarding = Guarding(Panel([_BusyGuard()], clock=time.monotonic), chosen)
+    return create_app(settings, [_Talker(num_chunks)], guarding=guarding)
 
 
-def _behind(stack: contextlib.ExitStack, upstream_port: int, policy: str) -> Server:
-    """The guard has the other core for itself, as far as load and upstream leave it."""
-    model = {"id": plan.MODEL, "context_length": 8192}
-    remote = {"upstream": {"base_url": f"http://127.0.0.1:{upstream_port}/v1", "models": [model]}}
-    settings = {
-        "HODIOS_HOME": str(FOLDER / "guard-home"),
-        "HODIOS_MODELS": "",
-        "HODIOS_REMOTE": json.dumps(remote),
-        "HODIOS_GUARD": json.dumps({"prompt": policy, "answer": policy}),
-    }
-    server = Server(policy, settings, on_cpu(GATEWAY_CPU, []))
-    stack.callback(server.close)
-    guard = server.pid_of("hodios.guard.worker")
-    assert guard is not None
-    for thread in Path(f"/proc/{guard}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {LOAD_CPU})
-    return server
+class _BusyGuard:
+    """The embedded guard while it has more to do than it can."""
+
+    name, version = "embedded", "busy"
+    sides: frozenset[Side] = frozenset({"prompt", "answer"})
+    categories = frozenset(CATEGORIES)
+
+    def refusal(self, num_characters: int, budget_s: float) -> str:
+        return BUSY
+
+    async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
+        raise GuardDown("has too much to do", code=BUSY)
+
+    async def aclose(self) -> None:
+        pass
 
 
-def _cost(server: Server, load: Load) -> tuple[float, float]:
-    """Microseconds of the API process per request, and answers per second."""
-    pid = server.pid_of("hodios.api")
-    assert pid is not None
-    load = structs.replace(load, port=server.port, headers={"Authorization": f"Bearer {KEY}"})
-    command = on_cpu(LOAD_CPU, [sys.executable, "-m", "benchmarks.load", msgspec.json.encode(load).decode()])
-    before_ns = _cpu_ns(pid)
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    took_ns = _cpu_ns(pid) - before_ns
-    if done.returncode:
-        raise BenchmarkError(f"the load ended with {done.returncode}: {done.stderr[-500:]} {done.stdout[-500:]}")
-    seen = msgspec.json.decode(done.stdout, type=Seen)
-    return took_ns / seen.num / 1e3, seen.rate
+class _Talker:
+    """A provider that says the same to everybody, at once."""
+
+    name = "talker"
+
+    def __init__(self, num_chunks: int) -> None:
+        self._card = ModelCard(id=plan.MODEL, context_length=8192, max_output_tokens=8192, provider=self.name)
+        whole: str = json.loads(plan.whole_answer())["choices"][0]["message"]["content"]
+        texts = plan.texts() if num_chunks > 1 else [whole]
+        usage = Usage(prompt_tokens=46, completion_tokens=len(texts))
+        self._events: list[Event] = [
+            Started(self.name, plan.MODEL, "fp_0", 46),
+            *(Text(0, text, completion_tokens=number) for number, text in enumerate(texts, 1)),
+            Stopped(0, "stop"),
+            Finish(usage),
+        ]
+
+    async def start(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+    def models(self) -> Sequence[ModelCard]:
+        return (self._card,)
+
+    def tokenizer(self, model: str) -> None:
+        return None
+
+    def health(self) -> Sequence[ModelHealth]:
+        return (ModelHealth(model=plan.MODEL, state="ready"),)
+
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        for event in self._events:
+            yield event
 
 
-def _cpu_ns(pid: int) -> int:
-    """That all threads of a process have had so far."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+async def _cost_us(app: Any, num_requests: int, *, is_streamed: bool) -> float:
+    body = plan.body(is_streamed=is_streamed).encode()
+    began_ns = time.process_time_ns()
+    for _ in range(num_requests):
+        await _request(app, body)
+    return (time.process_time_ns() - began_ns) / num_requests / 1e3
+
+
+async def _request(app: Any, body: bytes) -> None:
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    size = 0
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal size
+        if message.get("status", 200) != 200:
+            raise BenchmarkError(f"a request was answered with {message['status']}")
+        size += len(message.get("body", b""))
+
+    headers = [(b"host", b"x"), (b"authorization", f"Bearer {KEY}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "scheme": "http"}
+    await app({**scope, "query_string": b"", "extensions": {}}, receive, send)
+    if not size:
+        raise BenchmarkError("an answer is empty")
 
 
 async def measure_first(rounds: int) -> dict[tuple[int, str], list[float]]:
@@ -244,14 +278,10 @@ async def _first_ms(port: int, key: str, model: str, number: str) -> float:
 
 
 def _load_table(loads: Mapping[tuple[str, str], Sequence[float]]) -> list[str]:
-    lines = [
-        "| API process, filters that shed nearly all | off | annotate | left of the throughput |",
-        "|---|---|---|---|",
-    ]
-    for name in (plan.MANY, plan.STREAMS):
-        off, on = (statistics.median(loads[name, policy]) for policy in (OFF, ANNOTATE))
-        told = "answers in one piece" if name == plan.MANY else f"streams of {plan.NUM_CHUNKS} chunks"
-        lines.append(f"| {told}, µs per request | {off:.1f} | {on:.1f} | {off / on:.1%} |")
+    lines = ["| processor time per request, without HTTP | off | annotate | added |", "|---|---|---|---|"]
+    for name in LOADS:
+        off, on = (min(loads[name, policy]) for policy in (OFF, ANNOTATE))
+        lines.append(f"| {name} | {off:.0f} µs | {on:.0f} µs | {on - off:.0f} µs |")
     return lines
 
 
@@ -267,8 +297,8 @@ def _results(
     loads: Mapping[tuple[str, str], Sequence[float]], firsts: Mapping[tuple[int, str], Sequence[float]]
 ) -> list[str]:
     lines = []
-    for name, told in ((plan.MANY, "whole"), (plan.STREAMS, "streams")):
-        off, on = (statistics.median(loads[name, policy]) for policy in (OFF, ANNOTATE))
+    for name, told in zip(LOADS, ("whole", "streams"), strict=True):
+        off, on = (min(loads[name, policy]) for policy in (OFF, ANNOTATE))
         lines.append(f"RESULT guard-throughput-{told} {off / on:.3f}")
     for count in CONCURRENT:
         off, on = (statistics.median(firsts[count, policy]) for policy in (OFF, ANNOTATE))

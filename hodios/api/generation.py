@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from hodios.events import Usage
 from hodios.money import cost_of
 from hodios.store.records import LoggedRequest
 from hodios.store.reports import Reports
-from hodios.types import FinishReason, Request, Route
+from hodios.types import FinishReason, Judgement, Request, Route
 
 _LOOK_AGAIN_S = 0.25
 _MORE_LOOKS = 3
@@ -49,8 +49,8 @@ class Generated(Struct, kw_only=True):
     finish_reasons: tuple[FinishReason, ...] = ()
     latency_s: float | None = None
     first_token_s: float | None = None
-    filtered: dict[str, Any] | None = None
-    """What guards made of it; None where nobody looked."""
+    judged: Mapping[int | None, Judgement] = {}
+    """What guards made of it."""
     has_content: bool = False
     """Whether what was asked and answered is stored."""
 
@@ -115,7 +115,7 @@ class Generations:
         generated.finish_reasons = finish_reasons
         generated.latency_s = exchange.elapsed_s()
         generated.first_token_s = exchange.first_token_s
-        generated.filtered = filter_summary(exchange.judged)
+        generated.judged = exchange.judged
         generated.has_content = exchange.content is not None
         self._by_request_id[generated.caller, generated.request_id] = generated.id
 
@@ -186,7 +186,7 @@ def _fields(generated: Generated) -> dict[str, Any]:
         "generation_time": None if latency_ms is None or first_ms is None else latency_ms - first_ms,
         "queue_time": milliseconds(usage.queue_s) if usage else None,
         "route": route_of(route),
-        "content_filter": generated.filtered,
+        "content_filter": filter_summary(generated.judged),
     }
 
 
