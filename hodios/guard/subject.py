@@ -22,6 +22,10 @@ HELD_STRIDE = 80
 REACH = 400
 
 
+Part = tuple[type[Piece], int]
+_TEXT: Part = (Text, 0)
+
+
 class Subject:
     """`index` is the choice's, None for the prompt."""
 
@@ -43,19 +47,26 @@ class Subject:
         self.has_news = False
         self._policy = policy
         self._runs: tuple[GuardRun, ...] = ()
-        self._part: tuple[type[Piece], int] | None = None
+        self._part: Part | None = None
         """What it consists of at the moment: thoughts, text, or one of its calls."""
 
     def read(self, event: Piece) -> bool:
         """Whether a window is due."""
-        if self.said is not None and isinstance(event, Text):
-            self.said.append(event.text)
+        if isinstance(event, Text):
+            if self._part is not _TEXT:
+                self._begin(_TEXT)
+            if self.said is not None:
+                self.said.append(event.text)
+            return self.windows.add(event.text)
         part = (type(event), event.number if isinstance(event, ToolCall) else 0)
         if part != self._part:
-            if self._part is not None:
-                self.windows.add("\n")
-            self._part = part
+            self._begin(part)
         return self.windows.add(text_of(event))
+
+    def _begin(self, part: Part) -> None:
+        if self._part is not None:
+            self.windows.add("\n")
+        self._part = part
 
     def hold(self, event: Piece) -> bool:
         """As `read`, and it is kept until `held` releases it."""

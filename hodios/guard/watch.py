@@ -63,12 +63,14 @@ class Watch:
                     if self._has_news:
                         for told in self._news():
                             yield told
-                    if isinstance(event, (Text, Reasoning, ToolCall)):
+                    if isinstance(event, Text):
                         yield event
-                        if is_read and not (isinstance(event, Text) and event.is_echo):
-                            choice = self._choices[event.index]
-                            if choice.read(event):
-                                self._look(choice)
+                        if is_read and not event.is_echo and self._choices[event.index].read(event):
+                            self._look(self._choices[event.index])
+                    elif isinstance(event, (Reasoning, ToolCall)):
+                        yield event
+                        if is_read and self._choices[event.index].read(event):
+                            self._look(self._choices[event.index])
                     elif is_read and isinstance(event, Stopped):
                         self._end(event)
                     elif isinstance(event, Started):
