@@ -51,6 +51,10 @@ CONCURRENT = (1, 16)
 QUESTION = "Which rivers run through Lyon, and where do they come from? Answer in a few sentences, and number {number}."
 MOST_TOKENS = 32
 _PATIENCE_S = 300.0
+_TOLD = (
+    "The first table is without the HTTP server and without asking another server, which cost several times as much: "
+    "of what a gateway can do (see [benchmarks](benchmarks.md)), filters take a smaller share than of these figures."
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -69,6 +73,7 @@ def main(arguments: list[str]) -> int:
     print("\n" + "\n".join(_results(loads, firsts)))
     if options.write:
         head = f"On {cpu_model()}, {os.cpu_count()} CPUs, medians of {options.rounds} rounds (`python -m {MODULE}`)."
+        head = f"{head} {_TOLD}"
         text = DOCUMENT.read_text(encoding="utf-8")
         DOCUMENT.write_text(figures.replace_section(text, SECTION, [head, "", *report], by=MODULE), encoding="utf-8")
     return 0
