@@ -17,7 +17,7 @@ from hodios.api.replay import Replays, is_named
 from hodios.api.sse import Chunks, relay
 from hodios.api.wire import Call, Reader, forbid
 from hodios.config import Config
-from hodios.events import Event, Noticed, Started
+from hodios.events import Event, Judged, Noticed, Started
 from hodios.gateway import Gateway, Seat
 from hodios.router.seam import SEAM_CODES
 
@@ -131,16 +131,17 @@ async def _strictly(events: AsyncGenerator[Event, None], *, is_streamed: bool) -
     """`strict: true` for what is noticed while answering. Raises UnsupportedParameter; once the events of a stream are
     on their way that would break off a good answer, so from then on a notice stays one. That somebody else went on with
     the answer always is one: the client has all that it asked for."""
-    held: Started | None = None
+    held: list[Event] = []
     is_on_its_way = False
     async with aclosing(events):
         async for event in events:
             if type(event) is Noticed and not is_on_its_way and event.warning.code not in SEAM_CODES:
                 forbid((event.warning,))
-            if type(event) is Started and is_streamed:
-                held = event
+            if is_streamed and not is_on_its_way and isinstance(event, (Started, Judged)):
+                held.append(event)
                 continue
-            if held is not None:
-                yield held
-                held, is_on_its_way = None, True
+            for each in held:
+                yield each
+                is_on_its_way = True
+            held.clear()
             yield event

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
-from hodios.errors import ContentFiltered, GuardDown
+from hodios.errors import ContentFiltered, GuardDown, HodiosError
 from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
 from hodios.guard.base import Passage, Turn
 from hodios.guard.panel import Panel
@@ -73,6 +73,8 @@ class Watch:
                             self._look(self._choices[event.index])
                     elif is_read and isinstance(event, Stopped):
                         self._end(event)
+                        for told in self._news():
+                            yield told
                     elif isinstance(event, Started):
                         self._start()
                         yield event
@@ -82,6 +84,12 @@ class Watch:
                             for told in self._news():
                                 yield told
                         yield event
+        except HodiosError:
+            # Choices that have ended are whole, whatever became of the others.
+            await self._settle()
+            for told in self._news():
+                yield told
+            raise
         finally:
             self._leave()
 

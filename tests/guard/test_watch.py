@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from word_guard import WordGuard
 
-from hodios.errors import ContentFiltered, GuardDown
+from hodios.errors import ContentFiltered, GuardDown, ProviderError
 from hodios.events import Event, Finish, Judged, Reasoning, Started, Stopped, Text, TokenLogprob, ToolCall, Usage
 from hodios.guard.guarding import Guarding
 from hodios.guard.panel import BUSY, LATE, Panel
@@ -260,6 +260,25 @@ async def test_nothing_passes_unjudged_where_that_is_said() -> None:
         await watched(answered, WordGuard(), asked, when_down="closed", prompt="block")
     told = await watched(answered, WordGuard(error=GuardDown("down")), when_down="closed")
     assert shown(told) == MURDER, "what is only annotated is never refused"
+
+
+async def test_a_choice_that_has_ended_is_whole_whatever_becomes_of_others() -> None:
+    gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.01, gate.set)
+    events = [STARTED, *answer("fine", index=1), Stopped(1, "stop"), ProviderError("it broke")]
+    guarding = Guarding(panel_of(WordGuard(gate=gate)), GuardSettings())
+    watch = guarding.watch(request(n=2), guarding.policy())
+    assert watch is not None
+    told: list[Event] = []
+
+    async def read() -> None:
+        async for event in watch.events(played(events)):
+            told.append(event)
+
+    with pytest.raises(ProviderError):
+        await read()
+    assert ends(told) == [(1, "stop")]
+    assert last(told, 1).runs
 
 
 async def test_the_end_waits_no_longer_than_the_budget() -> None:
