@@ -55,11 +55,11 @@ def groups(examples: Sequence[Example]) -> Sequence[Sequence[Example]]:
     return list(found.values())
 
 
-def unlike(examples: Sequence[Example], others: Sequence[Example]) -> Sequence[Example]:
-    """Those of the examples that would not share a group with any of the others."""
+def unlike(examples: Sequence[Example], others: Sequence[Example], part: float = ALIKE) -> Sequence[Example]:
+    """Those of the examples that share less than `part` of the shorter one's shingles with each of the others."""
     shingles = [_shingles(normalised(example.text)) for example in (*examples, *others)]
     border = len(examples)
-    alike = {min(pair) for pair in _alike(shingles) if min(pair) < border <= max(pair)}
+    alike = {min(pair) for pair in _alike(shingles, part) if min(pair) < border <= max(pair)}
     return [example for index, example in enumerate(examples) if index not in alike]
 
 
@@ -73,7 +73,7 @@ def hash_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _alike(shingles: Sequence[frozenset[int]]) -> Sequence[tuple[int, int]]:
+def _alike(shingles: Sequence[frozenset[int]], part: float = ALIKE) -> Sequence[tuple[int, int]]:
     holders: dict[int, list[int]] = defaultdict(list)
     for index, own in enumerate(shingles):
         for shingle in own:
@@ -87,5 +87,5 @@ def _alike(shingles: Sequence[frozenset[int]]) -> Sequence[tuple[int, int]]:
     return [
         (one, other)
         for (one, other), count in shared.items()
-        if count >= ALIKE * min(len(shingles[one]), len(shingles[other]))
+        if count >= part * min(len(shingles[one]), len(shingles[other]))
     ]

@@ -17,7 +17,7 @@ from hodios.types import CATEGORIES
 
 MOST_HARD_FALSE = 0.08
 """Hard negatives may be flagged more often than other harmless texts, but not in every category as often as this."""
-NUM_POSITIVES, NUM_HARMLESS = 220, 800
+NUM_POSITIVES, NUM_HARMLESS = 220, 500
 SHORT = 600
 """Characters up to which positives are read in the quick suite."""
 
@@ -67,7 +67,7 @@ def test_what_is_shipped_meets_its_bars(
 
 
 def test_spelling_tricks_cost_little(classifier: Classifier, held_out: guard.Scored) -> None:
-    for name, each in guard.evasion(classifier, held_out[::2]).items():
+    for name, each in guard.evasion(classifier, held_out).items():
         for category, (before, after) in each.items():
             assert after.value >= before.value - guard.MOST_LOST, (name, category)
 
@@ -77,7 +77,8 @@ def test_nothing_held_out_was_trained_on(texts: corpus.Corpus) -> None:
     aside = [*texts.held_out, *texts.hard_negatives]
     assert {split.normalised(one.text) for one in trained} & {split.normalised(one.text) for one in aside} == set()
     assert len(split.unlike(trained, texts.held_out)) == len(trained)
-    assert len(split.unlike(list(corpus.written()), texts.hard_negatives)) == len(list(corpus.written()))
+    own = list(corpus.written())
+    assert len(split.unlike(own, texts.hard_negatives, part=0.6)) == len(own), "questions may begin alike, no more"
 
 
 def test_there_are_enough_texts_to_measure_with(texts: corpus.Corpus) -> None:
