@@ -3,14 +3,13 @@ projects. Refuses what it does not know."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hodios.errors import ConfigError
+from hodios.sections import parse_section
 from hodios.types import Category
 
 Action = Literal["off", "annotate", "block"]
@@ -79,25 +78,9 @@ class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def parse(value: object) -> GuardSettings:
     """The table below `[guard]`, or that table as JSON text. Raises ConfigError."""
-    try:
-        table = msgspec.json.decode(value) if isinstance(value, str) else value
-        if isinstance(table, dict):
-            _check_keys(table)
-        return msgspec.convert(table, GuardSettings)
-    except msgspec.DecodeError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = f"guard{where.removesuffix('`')}"
-        raise ConfigError(f"{key} is not accepted: {what[:1].lower()}{what[1:]}.") from None
+    return parse_section(value, GuardSettings, "guard")
 
 
 def write(settings: GuardSettings) -> str:
     """As JSON that `parse` reads."""
     return msgspec.json.encode(settings).decode()
-
-
-def _check_keys(table: dict[str, object]) -> None:
-    known = GuardSettings.__struct_fields__
-    for key in table:
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"Unknown setting guard.{key}. Did you mean guard.{nearest}?")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from hodios.errors import ConfigError
+from hodios.sections import parse_section
 
 PolicyName = Literal["balanced", "price", "latency", "throughput", "perf", "perf_avg"]
 
@@ -36,25 +35,9 @@ class RouterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 def parse(value: object) -> RouterSettings:
     """The table below `[router]`, or that table as JSON text. Raises ConfigError."""
-    try:
-        table = msgspec.json.decode(value) if isinstance(value, str) else value
-        if isinstance(table, dict):
-            _check_keys(table)
-        return msgspec.convert(table, RouterSettings)
-    except msgspec.DecodeError as error:
-        what, _, where = str(error).partition(" - at `$")
-        key = f"router{where.removesuffix('`')}"
-        raise ConfigError(f"{key} is not accepted: {what[:1].lower()}{what[1:]}.") from None
+    return parse_section(value, RouterSettings, "router")
 
 
 def write(settings: RouterSettings) -> str:
     """As JSON that `parse` reads."""
     return msgspec.json.encode(settings).decode()
-
-
-def _check_keys(table: dict[str, object]) -> None:
-    known = RouterSettings.__struct_fields__
-    for key in table:
-        if key not in known:
-            nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"Unknown setting router.{key}. Did you mean router.{nearest}?")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -23,6 +22,7 @@ import msgspec
 import numpy as np
 
 from hodios.engine import memory, packed
+from hodios.engine.clients import Clients
 from hodios.engine.compiling import GrammarQueue
 from hodios.engine.connection import Connection, listen
 from hodios.engine.engine import Engine
@@ -62,16 +62,12 @@ class Worker:
         self._engine = engine
         self._clock = clock
         self._hello = hello
-        self._selector = selectors.DefaultSelector()
-        self._listener = listener
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._clients = Clients(listener, hello, self._serve)
         if parent_fd is not None:
-            self._selector.register(parent_fd, selectors.EVENT_READ, self._parent_ended)
+            self._clients.watch(parent_fd, self._parent_ended)
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
         self._grammars = GrammarQueue(engine.compile)
-        self._selector.register(self._grammars.waker, selectors.EVENT_READ, self._submit_compiled)
-        self._connections: list[Connection] = []
+        self._clients.watch(self._grammars.waker.fileno(), self._submit_compiled)
         self._told: list[Told] = []
         self._told_stats_s = -STATS_EVERY_S
         self._is_stopping = False
@@ -91,41 +87,16 @@ class Worker:
                 warm_up.warm_up([idle_work.pop(0)])
             if self._engine.is_idle:
                 self._tell()
-        for connection in self._connections:
-            connection.socket.close()
-        self._listener.close()
-        self._selector.close()
+        self._clients.close()
         self._grammars.close()
 
     def _stats_due_in_s(self) -> float:
         return max(0.0, self._told_stats_s + STATS_EVERY_S - self._clock())
 
     def _poll(self, timeout_s: float) -> None:
-        for connection in self._connections:
-            self._watch(connection)
-        for key, _ in self._selector.select(timeout_s):
-            key.data()
-        for connection in [each for each in self._connections if each.is_lost]:
-            self._connections.remove(connection)
-            self._selector.unregister(connection.socket)
-            connection.socket.close()
+        for connection in self._clients.poll(timeout_s):
             self._grammars.abort_owner(connection)
             self._engine.abort_owner(connection)
-
-    def _accept(self) -> None:
-        sock, _ = self._listener.accept()
-        sock.setblocking(False)
-        connection = Connection(sock)
-        self._connections.append(connection)
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(connection))
-        connection.send(self._hello)
-
-    def _watch(self, connection: Connection) -> None:
-        """Wake up when the client takes more, too, while it has not taken all."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
-        key = self._selector.get_key(connection.socket)
-        if key.events != wanted:
-            self._selector.modify(connection.socket, wanted, key.data)
 
     def _parent_ended(self) -> None:
         self._is_stopping = True
@@ -171,7 +142,7 @@ class Worker:
         elif not told:
             return
         stats = msgspec.structs.replace(self._engine.stats(), resident_bytes=_resident_bytes())
-        for connection in self._connections:
+        for connection in self._clients.connections:
             outputs = [output for owner, output in told if owner is connection]
             if outputs or is_due:
                 connection.send(Step(outputs=outputs, stats=stats))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from hodios.engine.clients import Clients
 from hodios.engine.connection import Connection, listen
 from hodios.errors import SetupError
 from hodios.guard.backlog import Backlog
@@ -55,20 +55,15 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._judge = judge
-        self._hello = hello
         self._clock = clock
-        self._selector = selectors.DefaultSelector()
-        self._listener = listener
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._clients = Clients(listener, hello, self._serve)
         if parent_fd is not None:
-            self._selector.register(parent_fd, selectors.EVENT_READ, self._end)
+            self._clients.watch(parent_fd, self._end)
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
-        self._connections: list[Connection] = []
         self._backlog: Backlog[Connection] = Backlog()
         self._is_stopping = False
         self._wake_fd, self._waker_fd = os.pipe()
-        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._end)
+        self._clients.watch(self._wake_fd, self._end)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """Waiting goes on after a signal unless there is something to read."""
@@ -81,10 +76,7 @@ class Worker:
             self._poll(0.0 if self._backlog else None)
             if self._backlog:
                 self._judge_next()
-        for connection in self._connections:
-            connection.socket.close()
-        self._listener.close()
-        self._selector.close()
+        self._clients.close()
         os.close(self._wake_fd)
         os.close(self._waker_fd)
 
@@ -100,30 +92,8 @@ class Worker:
         connection.send(Scores(asked.id, scores, self._backlog.num_waiting))
 
     def _poll(self, timeout_s: float | None) -> None:
-        for connection in self._connections:
-            self._watch(connection)
-        for key, _ in self._selector.select(timeout_s):
-            key.data()
-        for connection in [each for each in self._connections if each.is_lost]:
-            self._connections.remove(connection)
-            self._selector.unregister(connection.socket)
-            connection.socket.close()
+        for connection in self._clients.poll(timeout_s):
             self._backlog.give_up(connection)
-
-    def _accept(self) -> None:
-        sock, _ = self._listener.accept()
-        sock.setblocking(False)
-        connection = Connection(sock)
-        self._connections.append(connection)
-        self._selector.register(sock, selectors.EVENT_READ, lambda: self._serve(connection))
-        connection.send(self._hello)
-
-    def _watch(self, connection: Connection) -> None:
-        """Wake up when the client takes more, too, while it has not taken all."""
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
-        key = self._selector.get_key(connection.socket)
-        if key.events != wanted:
-            self._selector.modify(connection.socket, wanted, key.data)
 
     def _end(self) -> None:
         self._is_stopping = True
