@@ -61,8 +61,9 @@ class Run:
         return path.read_text() if path.exists() else ""
 
     async def until(self, condition: Callable[[], object]) -> None:
-        while not condition():  # noqa: ASYNC110 - another process brings it about
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while not condition():  # noqa: ASYNC110 - another process brings it about
+                await asyncio.sleep(0.01)
 
     def _event(self, event: ChildEvent) -> None:
         self.events.append(event)
@@ -113,8 +114,13 @@ async def test_what_it_says_last_is_told_and_it_is_started_again(tmp_path: Path)
 
 
 async def test_what_a_server_leaves_behind_ends_with_it(tmp_path: Path) -> None:
-    source = "import os\nif os.fork() == 0:\n  print('begun', os.getpid(), flush=True)\n  os.closerange(0, 3)\n"
-    run = Run(tmp_path, launch(source + "  import time; time.sleep(1000)", "{port}"), stop_after(1))
+    source = (
+        "import os, time\nreading, writing = os.pipe()\n"
+        "if os.fork() == 0:\n  print('begun', os.getpid(), flush=True)\n  os.write(writing, b'!')\n"
+        "  os.closerange(0, 3)\n  time.sleep(1000)\n"
+        "os.read(reading, 1)"
+    )
+    run = Run(tmp_path, launch(source, "{port}"), stop_after(1))
     await run.run()
     pids = await begun(run)
     await run.until(lambda: not any(map(is_alive, pids)))
