@@ -217,7 +217,7 @@ def test_every_api_process_knows_every_engine_and_the_sockets_of_the_others(tmp_
     model = Prepared(card=card, model_file="m.gguf", folder="f", socket="s", eos_ids=[2])
     config = Config(home=tmp_path, port=0, workers=3, store_url="postgresql://h/d", limits_url="redis://h")
     with bind(config) as listener:
-        engine, *apis = children(config, [model], listener, parent_fd=9)
+        engine, _, *apis = children(config, [model], listener, parent_fd=9)
         assert [api.name for api in apis] == ["api 1", "api 2", "api 3"]
         assert all(api.is_essential and api.pass_fds == (listener.fileno(),) for api in apis)
         assert [api.argv[api.argv.index("--number") + 1] for api in apis] == ["1", "2", "3"]
