@@ -39,7 +39,6 @@ class Havoc:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._kill_replicas())
-            tasks.create_task(self._tend_replicas())
             if self.postgresql is not None:
                 tasks.create_task(self._restart_postgresql(self.postgresql))
             if self.redis is not None:
@@ -64,10 +63,12 @@ class Havoc:
                 replica.start()
                 self.done["API process: kill -9"] += 1
 
-    async def _tend_replicas(self) -> None:
-        while await self._pause((_TEND_S, _TEND_S)):
+    async def tend(self, is_done: Callable[[], bool]) -> None:
+        """Replicas that have ended by themselves, for as long as anybody waits for one of them."""
+        while not is_done():
             for replica in self.replicas:
                 replica.tend()
+            await asyncio.sleep(_TEND_S)
 
     async def _restart_postgresql(self, server: OwnServer) -> None:
         while await self._pause(self.stop_s, _ANSWERS_BETWEEN):

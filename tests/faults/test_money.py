@@ -131,7 +131,8 @@ class Town:
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(havoc.run())
-            tasks.create_task(spenders.run(plan.num_clients))
+            spending = tasks.create_task(spenders.run(plan.num_clients))
+            tasks.create_task(havoc.tend(spending.done))
         assert not missing()
         return spenders, havoc
 
