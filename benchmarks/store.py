@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.habits import allowances_query, beginnings_query
 from hodios.store.leases import Leases

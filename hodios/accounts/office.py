@@ -18,7 +18,7 @@ from hodios.accounts.content_queue import ContentQueue
 from hodios.accounts.housekeeper import Housekeeper
 from hodios.accounts.limits import Limiter, LocalLimiter
 from hodios.errors import NotYetReady, SetupError
-from hodios.store import migration
+from hodios.store import revision
 from hodios.store.contents import Contents
 from hodios.store.database import Database
 from hodios.store.failures import StoreUnavailable
@@ -110,10 +110,14 @@ async def ready_tables(database: Database, url: str) -> None:
     """SQLite's are brought up to date, PostgreSQL's are looked at. Raises SetupError: NotYetReady where PostgreSQL does
     not answer, which may be starting itself."""
     try:
-        if urlsplit(url).scheme == "sqlite":
-            await migration.upgrade(database)
-        elif await migration.current(database) != migration.head():
+        if await revision.current(database) == revision.NEEDED:
+            return
+        if urlsplit(url).scheme != "sqlite":
             raise SetupError(f"The tables in {shown(url)} are not those of this version. Run: hodios db upgrade")
+        # Imported here because it is large, and needed once: by the first start, or that of a new version.
+        from hodios.store import migration
+
+        await migration.upgrade(database)
     except StoreUnavailable as error:
         kind = SetupError if database.is_sqlite else NotYetReady
         raise kind(f"{shown(url)} cannot be used: {error}. Start it, or set HODIOS_STORE_URL.") from error

@@ -31,12 +31,12 @@ def _days(what: str, least: int) -> Any:
 @db.command()
 def upgrade() -> None:
     """Bring the tables to the form that this version needs. What is in them stays."""
-    from hodios.store import migration
+    from hodios.store import migration, revision
 
     async def work(database: Database) -> tuple[str | None, str]:
-        before = await migration.current(database)
+        before = await revision.current(database)
         await migration.upgrade(database)
-        return before, migration.head()
+        return before, revision.NEEDED
 
     before, after = _run(work)
     stdout().print(f"up to date at {after}" if before == after else f"{before or 'empty'} -> {after}")
@@ -45,10 +45,10 @@ def upgrade() -> None:
 @db.command()
 def current() -> None:
     """Show where the tables are, which revision they have, and which one this version needs."""
-    from hodios.store import migration
+    from hodios.store import revision
 
-    revision = _run(migration.current)
-    stdout().print(f"{_url_shown()}: {revision or 'empty'}, needed: {migration.head()}", soft_wrap=True)
+    found = _run(revision.current)
+    stdout().print(f"{_url_shown()}: {found or 'empty'}, needed: {revision.NEEDED}", soft_wrap=True)
 
 
 @db.command()
@@ -57,13 +57,13 @@ def check() -> None:
 
     Exit code 1 if something is not as it should be.
     """
-    from hodios.store import migration
+    from hodios.store import migration, revision
     from hodios.store.leases import Leases
 
     async def work(database: Database) -> list[str]:
-        revision = await migration.current(database)
-        if revision != migration.head():
-            return [f"The tables have revision {revision or 'none'}. Run: {program()} db upgrade"]
+        found = await revision.current(database)
+        if found != revision.NEEDED:
+            return [f"The tables have revision {found or 'none'}. Run: {program()} db upgrade"]
         unequal = await Leases(database).discrepancies()
         changed = [f"not as the program needs it: {difference}" for difference in await migration.differences(database)]
         return [*changed, *(f"more or less is leased than processes have: {account}" for account in unequal)]

@@ -8,15 +8,17 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from hodios.dialog import careless_json
 from hodios.dialog.leading_json import leading_value
-from hodios.dialog.schema import SchemaCheck
 from hodios.errors import InvalidRequest
 from hodios.types import Tool
+
+if TYPE_CHECKING:
+    from hodios.dialog.schema import SchemaCheck
 
 _DEEPEST = 64
 _PREFIXES = ("functions.", "function.", "tools.")
@@ -90,6 +92,9 @@ class CallCheck:
     def _schema(self, name: str) -> SchemaCheck | None:
         """None where the client's schema cannot be checked: then any object will do."""
         if name not in self._schemas:
+            # Imported here because few requests have tools, and the library for schemas is large.
+            from hodios.dialog.schema import SchemaCheck
+
             parameters = self._tools[name].parameters
             try:
                 self._schemas[name] = SchemaCheck(parameters, param="tools") if parameters else None

@@ -10,8 +10,6 @@ import functools
 import json
 from typing import Any
 
-import llguidance
-
 from hodios.errors import InvalidRequest
 
 _MOST_CHARACTERS = 32_768
@@ -28,6 +26,9 @@ class Pattern:
         self._is_search = is_search
         if len(source) > _MOST_CHARACTERS:
             raise _refusal(f"it has {len(source)} characters, the most are {_MOST_CHARACTERS}")
+        # Imported here because few requests have such expressions, and the library is large.
+        import llguidance
+
         matcher = llguidance.LLMatcher
         try:
             if is_search:
@@ -49,6 +50,8 @@ class Pattern:
 
 @functools.cache
 def _bytes_as_tokens() -> Any:
+    import llguidance
+
     return llguidance.LLTokenizer("byte")
 
 

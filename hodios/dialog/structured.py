@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hodios.dialog.leading_json import leading_value
 from hodios.dialog.patterns import Pattern
 from hodios.dialog.profile import HERMES_JSON
-from hodios.dialog.schema import SchemaCheck
 from hodios.errors import InvalidRequest, UnsupportedParameter
 from hodios.types import Grammar
+
+if TYPE_CHECKING:
+    from hodios.dialog.schema import SchemaCheck
 
 _FENCE = re.compile(r"```[a-zA-Z0-9_-]*[ \t]*\r?\n(.*?)```", re.DOTALL)
 _NOT_WHOLE = "it is not one JSON value and nothing else"
@@ -45,9 +47,9 @@ class AnswerCheck:
         self._pattern: Pattern | None = None
         match grammar.kind:
             case "json_object":
-                self._schema = SchemaCheck({"type": "object"}, param="response_format")
+                self._schema = _check({"type": "object"})
             case "json_schema":
-                self._schema = SchemaCheck(_schema(grammar.source), param="response_format")
+                self._schema = _check(_schema(grammar.source))
             case "regex":
                 self._pattern = Pattern(grammar.source)
 
@@ -79,6 +81,13 @@ class AnswerCheck:
         except (ValueError, RecursionError):
             return _NOT_WHOLE
         return schema.problem(value) or ""
+
+
+def _check(schema: Any) -> SchemaCheck:
+    # Imported here because few requests ask for JSON, and the library for schemas is large.
+    from hodios.dialog.schema import SchemaCheck
+
+    return SchemaCheck(schema, param="response_format")
 
 
 def _schema(source: str) -> Any:

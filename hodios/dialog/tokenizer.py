@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
-from tokenizers import Tokenizer as Backend
 
 from hodios.dialog.detokenizer import Detokenizer
 from hodios.dialog.guard import Rendered, pattern_of
 from hodios.dialog.vocabulary import SPACE, Vocabulary, read_vocabulary
 from hodios.errors import InvalidRequest, UnsupportedModel
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 _FORMAT = 1
 
@@ -32,6 +34,9 @@ class Tokenizer:
     """Immutable after construction, and safe to share between threads."""
 
     def __init__(self, vocabulary: Vocabulary, backend_json: bytes) -> None:
+        # Imported here because who serves no model of this machine needs no tokenizer, and the library is large.
+        from tokenizers import Tokenizer as Backend
+
         self._vocabulary = vocabulary
         self._backend = Backend.from_buffer(backend_json)
         added = {id: token.content for id, token in self._backend.get_added_tokens_decoder().items()}
@@ -178,7 +183,7 @@ class Tokenizer:
 
 def _without(backend: Backend, is_left_out: Callable[[int], bool]) -> Backend:
     """The same model, for which the text of some of the tokens outside of it is text like any other."""
-    plain = Backend(backend.model)
+    plain = type(backend)(backend.model)
     if backend.normalizer is not None:
         plain.normalizer = backend.normalizer
     if backend.pre_tokenizer is not None:

@@ -1,5 +1,5 @@
 """Requests to one server over HTTP/1.1, on connections that are kept for the next ones. Follows no redirects, and takes
-bodies as they come: none are compressed, since it asks for that.
+bodies as they come: none are compressed, since it asks for that where nobody asks for something else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IDLE_S = 15.0
 """Longer than that a connection is not kept that nobody uses."""
 _ADDRESS_DELAY_S = 0.25
 """After so long without a connection the next address of the server is tried beside the one before."""
-_SAFE = "/%:@!$&'()*+,;=~-._"
+_SAFE = "/?%:@!$&'()*+,;=~-._"
 
 
 class Unreachable(Exception):
@@ -53,10 +53,12 @@ class HttpClient:
         self._loop = asyncio.get_running_loop()
         self._post_heads: dict[str, bytes] = {}
 
-    async def post(self, path: str, body: bytes, deadline_s: float) -> Response:
+    async def post(
+        self, path: str, body: bytes, deadline_s: float, headers: Mapping[str, str] | None = None
+    ) -> Response:
         """With status and headers. Raises Unreachable, ConnectTimeout, Disconnected, and TimeoutError after
         `deadline_s`, a time of the event loop."""
-        head = self._post_heads.get(path)
+        head = self._post_heads.get(path) if headers is None else self._head("POST", path, {**self._headers, **headers})
         if head is None:
             head = self._post_heads[path] = self._head("POST", path, self._headers)
         return await self._ask(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body), deadline_s)
@@ -70,8 +72,10 @@ class HttpClient:
             connection.close()
 
     def _head(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
-        lines = [f"{name}: {value}" for name, value in {"Host": self._authority, **headers}.items()]
-        lines = [f"{method} {quote(path, safe=_SAFE)} HTTP/1.1", *lines, "Accept-Encoding: identity"]
+        headers = {"Host": self._authority, **headers}
+        headers.setdefault("Accept-Encoding", "identity")
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        lines = [f"{method} {quote(path, safe=_SAFE)} HTTP/1.1", *lines]
         if any(character in line for line in lines for character in "\r\n\0"):
             raise ValueError("a header or an address has a line of its own in it")
         return "".join(f"{line}\r\n" for line in lines).encode()

@@ -10,12 +10,15 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
+import msgspec
 from msgspec import Struct
 
-from hodios.errors import HodiosError, TimedOut
+from hodios.errors import HodiosError, ProviderError, TimedOut
 from hodios.providers.catalog_rows import ProviderRow
+from hodios.providers.http_client import ConnectTimeout, HttpClient, Unreachable
+from hodios.providers.http_connection import Disconnected, Response
 from hodios.providers.listing_entries import Ask, Tags
 from hodios.providers.listing_values import decode
 from hodios.providers.listings import KINDS, Reading, entries_of, read_listing
@@ -62,40 +65,37 @@ class ListingClient:
     async def read(self, tags: Tags) -> Listed | None:
         """None where nothing has changed since the answer that had these tags. Raises ProviderError, Overloaded,
         TimedOut, and InvalidRequest."""
+        client = HttpClient(self._row.base_url, self._headers, self._row.connect_timeout_s)
         try:
-            async with (
-                asyncio.timeout(self._most_s),
-                aiohttp.ClientSession(
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._row.connect_timeout_s),
-                    headers=self._headers,
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    auto_decompress=False,
-                ) as session,
-            ):
-                return await self._listed(session, tags)
-        except aiohttp.ConnectionTimeoutError:
+            async with asyncio.timeout(self._most_s):
+                return await self._listed(client, tags)
+        except ConnectTimeout:
             raise self._timed_out("could not be reached", self._row.connect_timeout_s) from None
         except TimeoutError:
             raise self._timed_out("did not list its models", self._most_s) from None
-        except (aiohttp.ClientError, OSError) as error:
-            # What aiohttp raises holds headers, and so the key.
-            system = getattr(error, "os_error", None)
-            reason = getattr(system, "strerror", None) or type(error).__name__
-            raise self._judge.broken(f"cannot be asked for its models: {reason}") from None
+        except Unreachable as error:
+            raise self._cannot_be_asked(error.error.strerror or type(error.error).__name__) from None
+        except Disconnected:
+            raise self._cannot_be_asked("it closed the connection") from None
+        finally:
+            client.close()
+
+    def _cannot_be_asked(self, reason: str) -> ProviderError:
+        return self._judge.broken(f"cannot be asked for its models: {reason}")
 
     def _timed_out(self, what: str, seconds: float) -> TimedOut:
         name = self._row.name
         return TimedOut(f"{name} {what} within {seconds:g} s", metadata={"provider": name})
 
-    async def _listed(self, session: aiohttp.ClientSession, tags: Tags) -> Listed | None:
-        answer = await self._ask(session, self._kind.ask, tags)
+    async def _listed(self, client: HttpClient, tags: Tags) -> Listed | None:
+        answer = await self._ask(client, self._kind.ask, tags)
         if answer is None:
             return None
         body, new_tags = answer
         try:
             document = await asyncio.to_thread(decode, body)
             entries = entries_of(self._row.listing, document)
-            answers = await self._answers(session, self._kind.further(entries))
+            answers = await self._answers(client, self._kind.further(entries))
             reading = await asyncio.to_thread(
                 read_listing, self._row.listing, document, native=self._row.features, answers=answers
             )
@@ -103,7 +103,7 @@ class ListingClient:
             raise self._judge.broken(f"sent no list of models: {error}") from None
         return Listed(reading, new_tags)
 
-    async def _answers(self, session: aiohttp.ClientSession, asks: tuple[Ask, ...]) -> Mapping[Ask, Any]:
+    async def _answers(self, client: HttpClient, asks: tuple[Ask, ...]) -> Mapping[Ask, Any]:
         """Those that make sense."""
         answers: dict[Ask, Any] = {}
         gate = asyncio.Semaphore(_SEVERAL)
@@ -111,8 +111,8 @@ class ListingClient:
         async def add(ask: Ask) -> None:
             async with gate:
                 try:
-                    answer = await self._ask(session, ask, Tags())
-                except (HodiosError, aiohttp.ClientError, OSError):
+                    answer = await self._ask(client, ask, Tags())
+                except (HodiosError, Unreachable, ConnectTimeout, Disconnected):
                     return
                 document = await asyncio.to_thread(_decoded, answer[0]) if answer else None
                 if isinstance(document, dict):
@@ -123,37 +123,45 @@ class ListingClient:
                 group.create_task(add(ask))
         return answers
 
-    async def _ask(self, session: aiohttp.ClientSession, ask: Ask, tags: Tags) -> tuple[bytes, Tags] | None:
+    async def _ask(self, client: HttpClient, ask: Ask, tags: Tags) -> tuple[bytes, Tags] | None:
         """The body of a 200; None for a 304."""
         headers = {"If-None-Match": tags.etag, "If-Modified-Since": tags.last_modified}
-        async with session.request(
-            "POST" if ask.model else "GET",
-            self._url(ask),
-            json={"model": ask.model} if ask.model else None,
-            headers={name: value for name, value in headers.items() if value},
-            allow_redirects=False,
-        ) as response:
-            if response.status == 304 and any(headers.values()):
+        headers = {name: value for name, value in headers.items() if value}
+        response = await self._response(client, ask, headers)
+        try:
+            if response.status == 304 and headers:
                 return None
             if 300 <= response.status < 400:
                 raise self._judge.broken(f"answered with status {response.status}: redirects are not followed")
             if response.status != 200:
                 body = await self._body(response, _MOST_REFUSAL_BYTES, is_cut=True)
-                raise self._judge.refusal(
-                    response.status, body, retry_after=response.headers.get("Retry-After"), now=self._clock()
-                )
+                retry_after = _header(response, b"retry-after")
+                raise self._judge.refusal(response.status, body, retry_after=retry_after or None, now=self._clock())
             body = await self._body(response, self._most_bytes)
-            return body, Tags(_tag(response, "ETag"), _tag(response, "Last-Modified"))
+            return body, Tags(_tag(response, b"etag"), _tag(response, b"last-modified"))
+        finally:
+            response.close()
 
-    def _url(self, ask: Ask) -> str:
-        base = self._row.base_url.rstrip("/")
+    async def _response(self, client: HttpClient, ask: Ask, headers: Mapping[str, str]) -> Response:
+        path = self._path(ask)
+        if not ask.model:
+            return await client.get(path, headers, self._end_s())
+        body = msgspec.json.encode({"model": ask.model})
+        return await client.post(path, body, self._end_s(), {"Content-Type": "application/json"})
+
+    def _end_s(self) -> float:
+        """The time of the event loop at which an answer has to be there: the visit as a whole ends before."""
+        return asyncio.get_running_loop().time() + 2 * self._most_s
+
+    def _path(self, ask: Ask) -> str:
+        base = urlsplit(self._row.base_url).path.rstrip("/")
         return (base.removesuffix("/v1") if ask.is_at_root else base) + ask.path
 
-    async def _body(self, response: aiohttp.ClientResponse, most: int, *, is_cut: bool = False) -> bytes:
+    async def _body(self, response: Response, most: int, *, is_cut: bool = False) -> bytes:
         packed = bytearray()
-        while len(packed) <= most and (chunk := await response.content.readany()):
+        while len(packed) <= most and (chunk := await response.read(self._end_s())):
             packed += chunk
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        encoding = _header(response, b"content-encoding").strip().lower() or "identity"
         if encoding not in ("identity", "gzip", "x-gzip", "deflate"):
             raise self._judge.broken(f"packed its list by {encoding!r}, which was not asked for")
         try:
@@ -165,9 +173,13 @@ class ListingClient:
         return body[:most]
 
 
-def _tag(response: aiohttp.ClientResponse, header: str) -> str:
+def _header(response: Response, name: bytes) -> str:
+    return response.headers.get(name, b"").decode("latin-1")
+
+
+def _tag(response: Response, name: bytes) -> str:
     """ "" for what could not be sent back as it is."""
-    value = response.headers.get(header, "")
+    value = _header(response, name)
     return value if value.isascii() and value.isprintable() else ""
 
 

@@ -10,11 +10,9 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-# SQLAlchemy has no types for its dialects.
-_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
+from hodios.store.connection import AsyncConnection
+
 Row = tuple[Any, ...]
 MOST_ROWS = 256
 """Of a statement, with as many columns as any table has; SQLite takes 32,766 values."""
@@ -86,7 +84,12 @@ def _insert(table: Table, *, is_sqlite: bool, num_rows: int = 1) -> str:
     if is_sqlite:
         row = f"({', '.join('?' * len(table.columns))})"
         return f"{head} VALUES {', '.join([row] * num_rows)}"
-    kinds = (column.type.compile(dialect=_POSTGRESQL) for column in table.columns)
+    # Imported here because most have no PostgreSQL.
+    from sqlalchemy.dialects import postgresql
+
+    # SQLAlchemy has no types for its dialects.
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    kinds = (column.type.compile(dialect=dialect) for column in table.columns)
     lists = (f"${number}::{kind}[]" for number, kind in enumerate(kinds, start=1))
     return f"{head} SELECT * FROM unnest({', '.join(lists)})"
 

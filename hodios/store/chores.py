@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 from sqlalchemy import or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.schema import chores
 

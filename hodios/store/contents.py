@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.bulk import insert_new
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.ledger import clean_text
 from hodios.store.records import StoredContent

@@ -14,20 +14,23 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import asyncpg
-from sqlalchemy import Connection, Table, event, exc
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from hodios.errors import ConfigError
+from hodios.store.connection import AsyncConnection, dispose, transaction
 from hodios.store.failures import StoreUnavailable
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
+    Insert = postgresql.Insert | sqlite.Insert
+
 T = TypeVar("T")
-Insert = postgresql.Insert | sqlite.Insert
 MOST_TRIES = 8
 """Of a transaction that the database refuses because of others that run at the same time."""
 TIMEOUT_S = 10.0
@@ -50,8 +53,16 @@ class Database:
     """Of one process. `open` makes it; nothing is connected before the first transaction, and `prepare` runs in a
     thread before it."""
 
-    def __init__(self, engine: AsyncEngine, timeout_s: float, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        timeout_s: float,
+        failures: tuple[type[Exception], ...],
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """`failures`: what the driver raises where it cannot connect."""
         self.engine = engine
+        self._failures: tuple[type[Exception], ...] = (exc.TimeoutError, OSError, *failures)
         self._prepare = prepare
         self._is_preparing = asyncio.Lock()
         self.is_sqlite = engine.dialect.name == "sqlite"
@@ -65,24 +76,13 @@ class Database:
         where `is_patient`, statements may take as long as they take. Raises ConfigError where SQLite is too old."""
         if urlsplit(url).scheme == "sqlite":
             path = _path_in(url)
-            return cls(_open_sqlite(path, timeout_s), timeout_s, partial(_write_ahead, path, timeout_s))
+            prepare = partial(_write_ahead, path, timeout_s)
+            return cls(_open_sqlite(path, timeout_s), timeout_s, (sqlite3.Error,), prepare)
+        # Imported here because most have no PostgreSQL, and its driver is large.
+        import asyncpg
 
-        async def connect() -> Any:
-            # The driver reads the URL itself, so that it may say all that PostgreSQL's own programs understand.
-            return await asyncpg.connect(url, timeout=timeout_s, command_timeout=None if is_patient else timeout_s)
-
-        return cls(
-            create_async_engine(
-                "postgresql+asyncpg://",
-                async_creator=connect,
-                pool_size=_NUM_CONNECTIONS,
-                max_overflow=0,
-                pool_timeout=timeout_s,
-                pool_pre_ping=True,
-                isolation_level="READ COMMITTED",
-            ),
-            timeout_s,
-        )
+        failures = (asyncpg.PostgresError, asyncpg.InterfaceError)
+        return cls(_open_postgresql(url, timeout_s, is_patient=is_patient), timeout_s, failures)
 
     async def read(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """What `work` returns, which changes nothing; each of its statements sees what is committed then. Raises
@@ -102,11 +102,15 @@ class Database:
     async def close(self) -> None:
         """Waits for what is still being written."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self.engine.dispose()
+        await dispose(self.engine)
 
     def insert(self, table: Table) -> Insert:
         """An INSERT that can say what happens to rows that are there already."""
-        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+        if self.is_sqlite:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         try:
@@ -131,15 +135,13 @@ class Database:
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_writing: bool) -> T:
         try:
             await self._prepared()
-            async with self.engine.connect() as connection:
-                await connection.execution_options(**self._options(is_writing))
-                async with connection.begin():
-                    return await work(connection)
+            async with transaction(self.engine, self._options(is_writing)) as connection:
+                return await work(connection)
         except exc.DBAPIError as error:
             if isinstance(error, exc.IntegrityError) or _is_collision(error):
                 raise
             raise StoreUnavailable(str(error.orig)) from error
-        except (exc.TimeoutError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except self._failures as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
 
     def _options(self, is_writing: bool) -> dict[str, Any]:
@@ -156,13 +158,32 @@ class Database:
                 self._prepare = None
 
 
-def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
+def _open_postgresql(url: str, timeout_s: float, *, is_patient: bool) -> Engine:
+    import asyncpg
+
+    async def connect() -> Any:
+        # The driver reads the URL itself, so that it may say all that PostgreSQL's own programs understand.
+        return await asyncpg.connect(url, timeout=timeout_s, command_timeout=None if is_patient else timeout_s)
+
+    engine: Engine = create_engine(
+        "postgresql+asyncpg://",
+        creator=lambda: engine.dialect.loaded_dbapi.connect(async_creator_fn=connect),
+        pool_size=_NUM_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=timeout_s,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+    )
+    return engine
+
+
+def _open_sqlite(path: Path, timeout_s: float) -> Engine:
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise ConfigError(
             f"SQLite {sqlite3.sqlite_version} is too old: Hodios needs {'.'.join(map(str, _OLDEST_SQLITE))} or newer. "
             "Take a newer Python, or set HODIOS_STORE_URL to a PostgreSQL database."
         )
-    engine = create_async_engine(
+    engine = create_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         # Transactions begin where `_begin` says so, and not where the driver guesses.
         connect_args={"isolation_level": None, "timeout": timeout_s},
@@ -170,8 +191,8 @@ def _open_sqlite(path: Path, timeout_s: float) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=timeout_s,
     )
-    event.listen(engine.sync_engine, "connect", _set_up)
-    event.listen(engine.sync_engine, "begin", _begin)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
     return engine
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, Select, cast, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.schema import requests
 

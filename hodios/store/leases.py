@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import bindparam, delete, func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.records import AccountId, Balance, Grant
 from hodios.store.schema import accounts, leases

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Table, Text, bindparam, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store import sums
 from hodios.store.bulk import add, insert_new
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.leases import held_by, lock, take
 from hodios.store.records import AccountId, LoggedRequest, SettledAttempt

@@ -11,33 +11,19 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from hodios.store.database import Database
+from hodios.store.revision import NEEDED
 from hodios.store.schema import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
-def head() -> str:
-    """The revision that this program needs."""
-    found = ScriptDirectory.from_config(_config()).get_current_head()
-    assert found is not None, "there are migrations"
-    return found
-
-
-async def current(database: Database) -> str | None:
-    """The revision of the tables; None where there are none. Raises StoreUnavailable."""
-    return await database.read(
-        lambda connection: connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    )
-
-
 async def upgrade(database: Database) -> None:
-    """To `head`, all or nothing; of several processes that do it at once, one does. Within one process it is done once
-    at a time, because Alembic keeps what it is doing in globals. Raises StoreUnavailable."""
-    await database.write(lambda connection: connection.run_sync(lambda sync: command.upgrade(_config(sync), "head")))
+    """To `revision.NEEDED`, all or nothing; of several processes that do it at once, one does. Within one process it is
+    done once at a time, because Alembic keeps what it is doing in globals. Raises StoreUnavailable."""
+    await database.write(lambda connection: connection.run_sync(lambda sync: command.upgrade(_config(sync), NEEDED)))
 
 
 async def downgrade(database: Database, revision: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, literal_column, or_, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store import sums
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.records import LoggedRequest, SettledAttempt
 from hodios.store.schema import EVERYBODY, LATENCY_SLOTS, OK, attempts, hourly, hourly_users, keys, requests

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Delete, Select, Table, Update, bindparam, delete, select, update
 from sqlalchemy.engine import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.bulk import add
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.schema import EVERYBODY, accounts, attempts, contents, hourly, hourly_users, leases, requests
 

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, Integer, Select, Table, delete, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.failures import AlreadyStored, NotStored, StaleVersion
 from hodios.store.records import KeyRecord, ProjectRecord

@@ -245,7 +245,6 @@ async def _prepare(url: str) -> NewKey:
 async def _ledger(url: str) -> tuple[Balance, dict[str, tuple[int, int]]]:
     database = Database.open(url)
     balance = (await Leases(database).balances([TOTAL]))[TOTAL]
-    async with database.engine.connect() as connection:
-        rows = (await connection.execute(select(attempts))).mappings().all()
+    rows = (await database.read(lambda connection: connection.execute(select(attempts)))).mappings().all()
     await database.close()
     return balance, {row["request_id"]: (row["completion_tokens"], row["cost"]) for row in rows}

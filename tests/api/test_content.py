@@ -11,7 +11,6 @@ import jsonschema
 import pytest
 from bureau import Bureau, Scripted, bureau
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.api.app import create_app
 from hodios.api.content import MOST_BYTES
@@ -19,6 +18,7 @@ from hodios.api.openapi import openapi_document
 from hodios.config import Config
 from hodios.errors import ProviderError
 from hodios.events import Event, Finish, Reasoning, Started, Stopped, Text, ToolCall, Usage
+from hodios.store.connection import AsyncConnection
 from hodios.store.retention import Retention
 from hodios.store.schema import metadata
 

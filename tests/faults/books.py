@@ -11,8 +11,8 @@ from typing import Any
 from counting_upstream import CountingUpstream, Generation, length_of
 from spenders import Spenders
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.schema import accounts, attempts, hourly, hourly_users, leases, requests
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 from postgresql_server import running
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from hodios.store.connection import AsyncConnection
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from hodios.store.bulk import MOST_ROWS, Row, insert_new
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.migration import upgrade
 from hodios.store.schema import contents
@@ -26,7 +26,7 @@ async def sqlite(tmp_path: Path, texts: set[str]) -> AsyncIterator[Database]:
     database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
     await upgrade(database)
 
-    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
+    @event.listens_for(database.engine, "before_cursor_execute")
     def note(connection: object, cursor: object, text: str, *_: object) -> None:
         if text.startswith("INSERT"):
             texts.add(text)

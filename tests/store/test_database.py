@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.failures import StoreUnavailable
 from hodios.store.schema import accounts, versions

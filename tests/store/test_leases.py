@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import DAY, PROJECT, TOTAL, attempt
 
+from hodios.store.connection import AsyncConnection, transaction
 from hodios.store.database import Database
 from hodios.store.failures import StoreUnavailable
 from hodios.store.leases import Leases
@@ -94,7 +94,7 @@ class Slow:
         self._engine = database.engine
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> Any:
-        async with self._engine.begin() as connection:
+        async with transaction(self._engine, {}) as connection:
             done = await work(connection)
             self.has_said_so.set()
             await self.goes_on.wait()

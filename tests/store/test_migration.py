@@ -8,12 +8,17 @@ import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from hodios.store import migrations
 from hodios.store.database import Database
-from hodios.store.migration import current, differences, downgrade, head, upgrade
+from hodios.store.migration import differences, downgrade, upgrade
+from hodios.store.revision import NEEDED, current, is_needed
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -33,7 +38,7 @@ async def test_an_empty_database_gets_the_tables_of_the_schema_and_loses_them(em
     assert await current(database) is None
     assert await differences(database)
     await upgrade(database)
-    assert await current(database) == head()
+    assert await current(database) == NEEDED
     assert await differences(database) == []
     await upgrade(database)
     await database.write(lambda connection: connection.execute(text("CREATE TABLE of_others (n INTEGER)")))
@@ -46,6 +51,24 @@ async def test_an_empty_database_gets_the_tables_of_the_schema_and_loses_them(em
     await database.close()
 
 
+def test_what_is_needed_is_the_last_step() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__path__[0])))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEEDED
+
+
+async def test_a_file_tells_its_revision_without_being_opened_for_writing(tmp_path: Path) -> None:
+    path = tmp_path / "with space?" / "hodios.db"
+    assert not is_needed(path)
+    assert not path.parent.exists()
+    database = Database.open(f"sqlite:///{quote(str(path))}")
+    await upgrade(database)
+    assert is_needed(path)
+    await downgrade(database, "0001")
+    assert not is_needed(path)
+    await database.close()
+
+
 async def test_processes_that_start_at_once_do_not_get_into_each_others_way(empty_url: str, tmp_path: Path) -> None:
     environment = os.environ | {"HODIOS_STORE_URL": empty_url, "HODIOS_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "hodios.cli.main", "db", "upgrade"]
@@ -53,7 +76,7 @@ async def test_processes_that_start_at_once_do_not_get_into_each_others_way(empt
     running = await asyncio.gather(*starting)
     assert [await process.wait() for process in running] == [0, 0]
     database = Database.open(empty_url)
-    assert await current(database) == head()
+    assert await current(database) == NEEDED
     await database.close()
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import NOON_S, attempt, request
 
 from benchmarks import store
 from hodios.store import reports as module
 from hodios.store import sums
+from hodios.store.connection import AsyncConnection
 from hodios.store.database import Database
 from hodios.store.habits import Allowance, Beginning, Habits
 from hodios.store.keys import Keys

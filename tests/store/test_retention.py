@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Text, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 from store_entries import DAY, NOON_S, TOTAL, attempt, request
 
+from hodios.store.connection import AsyncConnection
 from hodios.store.contents import Contents
 from hodios.store.database import Database
 from hodios.store.leases import Leases
