@@ -53,17 +53,23 @@ class Gateway:
         self._catalog: tuple[tuple[int, tuple[ModelCard, ...]], ...] = ()
         self._seats: dict[str, tuple[Seat, ...]] = {}
 
-    def seats(self) -> list[Seat]:
-        """Every model at every provider."""
-        return [Seat(provider, card) for provider in self._providers for card in provider.models()]
+    def seats(self, key: KeyRecord | None = None) -> list[Seat]:
+        """Every model at every provider, as far as the key may ask for it."""
+        seats = [Seat(provider, card) for provider in self._providers for card in provider.models()]
+        return seats if key is None else [seat for seat in seats if _may_ask(key, seat)]
 
     def health(self) -> list[tuple[str, ModelHealth]]:
         """(provider, health) of every model. Asks nobody anything."""
         return [(provider.name, health) for provider in self._providers for health in provider.health()]
 
-    def resolve(self, model: str) -> Seat:
-        """The first who has an id, alias or `provider/…` id, in any case. Raises ModelNotFound with the closest ids."""
-        return self._group(model, Routing(), "model").seats[0]
+    def resolve(self, model: str, key: KeyRecord | None = None) -> Seat:
+        """The first who has an id, alias or `provider/…` id, in any case, and whom the key may ask. Raises
+        ModelNotFound, with the closest ids where there is no such model at all."""
+        seats = self._group(model, Routing(), "model").seats
+        seat = next((seat for seat in seats if _may_ask(key, seat)), None)
+        if seat is None:
+            raise not_allowed(model)
+        return seat
 
     def generate(
         self, request: Request, on_attempt: Callable[[Seat], None] = _ignore, tab: Tab | None = None
@@ -171,14 +177,22 @@ def _seats_by_name(seats: Sequence[Seat]) -> dict[str, tuple[Seat, ...]]:
     return own | {name: tuple(by_provider.values()) for name, by_provider in shared.items()}
 
 
+def not_allowed(model: str) -> ModelNotFound:
+    """For keys that may not know whether there is one."""
+    return ModelNotFound(
+        f"model: this key may not ask for {model[:256]!r}; GET /v1/models lists what it may", param="model"
+    )
+
+
+def _may_ask(key: KeyRecord | None, seat: Seat) -> bool:
+    return key is None or key.allows(seat.card.id, seat.provider.name)
+
+
 def _allowed(request: Request, groups: list[Group], key: KeyRecord) -> list[Group]:
     """What a key may ask for, of whom. Raises PermissionDenied where that is nothing of what it asks."""
     if key.models is None and key.providers is None:
         return groups
-    left = [
-        Group(tuple(seat for seat in group.seats if key.allows(seat.card.id, seat.provider.name)), group.routing)
-        for group in groups
-    ]
+    left = [Group(tuple(seat for seat in group.seats if _may_ask(key, seat)), group.routing) for group in groups]
     if not any(group.seats for group in left):
         what = "this model" if key.providers is None else "this model of any provider that serves it"
         raise PermissionDenied(f"model: this key may not ask for {request.model[:256]!r}: {what} is not allowed to it")

@@ -185,7 +185,7 @@ def _handlers(
     )
     admin = Admin(store, parts.synchronizer, config.max_body_bytes)
     account_admin = AccountAdmin(parts.registry, names_of(gateway, store), config.max_body_bytes)
-    records = model_records(config.home, gateway, lambda: store.current, parts.synchronizer, parts.history)
+    records = model_records(config.home, gateway, catalog, parts.synchronizer, parts.history)
     document = openapi_document(config.max_choices)
     return {
         "chat/completions": generation.chat,

@@ -12,7 +12,7 @@ from hodios.api.catalog_entries import Place, Statistics, details_of, endpoint_o
 from hodios.api.exchange import Exchange
 from hodios.api.parameters import CHAT, COMPLETIONS, Parameter, parameters
 from hodios.errors import InvalidRequest, ModelNotFound
-from hodios.gateway import Gateway
+from hodios.gateway import Gateway, not_allowed
 from hodios.providers.catalog import Catalog as Rows
 from hodios.providers.catalog_remotes import card_of, chosen_offers
 from hodios.providers.catalog_rows import ModelRow, Offer
@@ -83,33 +83,29 @@ class Catalog:
         data = {**shown, "endpoints": [self._endpoint(place, rows) for place in places]}
         await exchange.answer_json({"data": data})
 
+    def named(self, exchange: Exchange) -> str:
+        """The id of the model that is asked for. Raises ModelNotFound, also where the key may not ask for it."""
+        self._find(exchange, self._rows())
+        return self.id_of(exchange.scope["path_params"]["id"])
+
+    def id_of(self, name: str) -> str:
+        """The id of the model that somebody serves under this name, or the catalog has. Raises ModelNotFound."""
+        return _named(name, self._gateway, self._rows())[0]
+
     def _find(self, exchange: Exchange, rows: Rows) -> tuple[list[Place], str]:
         """The places of the model that is asked for, and the provider that its name asks for, if it does. Raises
         ModelNotFound."""
         name: str = exchange.scope["path_params"]["id"]
-        only = ""
-        try:
-            card = self._gateway.resolve(name).card
-        except ModelNotFound:
-            row = rows.find(name)
-            if row is None:
-                raise
-            id = row.id
-        else:
-            id, wanted = card.id, name.casefold()
-            if wanted.startswith(f"{card.provider.casefold()}/") and wanted != id.casefold():
-                only = card.provider
+        id, only = _named(name, self._gateway, rows)
         places = self._allowed(exchange, rows).get(id.casefold(), [])
         if not places or (only and all(place.card.provider != only for place in places)):
-            raise ModelNotFound(
-                f"model: this key may not ask for {name[:256]!r}; GET /v1/models lists what it may", param="model"
-            )
+            raise not_allowed(name)
         return places, only
 
     def _allowed(self, exchange: Exchange, rows: Rows) -> dict[str, list[Place]]:
         """As `_places`, as far as the key that asks may ask for them."""
         all_places = self._places(rows)
-        key = None if exchange.admitted is None else exchange.admitted.key
+        key = exchange.key
         if key is None or (key.models is None and key.providers is None):
             return all_places
         left = {
@@ -176,6 +172,20 @@ class Catalog:
             if not is_match:
                 return False
         return True
+
+
+def _named(name: str, gateway: Gateway, rows: Rows) -> tuple[str, str]:
+    """The id of a model, and the provider that the name asks for, if it does. Raises ModelNotFound."""
+    try:
+        card = gateway.resolve(name).card
+    except ModelNotFound:
+        row = rows.find(name)
+        if row is None:
+            raise
+        return row.id, ""
+    wanted = name.casefold()
+    is_of_one = wanted.startswith(f"{card.provider.casefold()}/") and wanted != card.id.casefold()
+    return card.id, card.provider if is_of_one else ""
 
 
 def _rank(place: Place) -> tuple[bool, bool, int]:

@@ -10,12 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from hodios.api.auth import ADMIN
+from hodios.api.catalog import Catalog
 from hodios.api.exchange import Exchange
-from hodios.api.model_history import named_model
 from hodios.api.routes import RouteName
 from hodios.errors import ModelNotFound
-from hodios.gateway import Gateway
-from hodios.providers.catalog import Catalog
 from hodios.providers.eval_files import EvalFiles, EvalRun, Refused
 
 
@@ -30,18 +28,17 @@ class ModelEvals(Struct, frozen=True):
 
 
 class EvalRuns:
-    """The handler. `rows` gives the catalog of the moment."""
+    """The handler."""
 
-    def __init__(self, gateway: Gateway, rows: Callable[[], Catalog], files: EvalFiles) -> None:
-        self._gateway = gateway
-        self._rows = rows
+    def __init__(self, catalog: Catalog, files: EvalFiles) -> None:
+        self._catalog = catalog
         self._files = files
 
     def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
         return {"model_evals": self.show}
 
     async def show(self, exchange: Exchange) -> None:
-        model = named_model(exchange.scope["path_params"]["id"], self._gateway, self._rows())
+        model = self._catalog.named(exchange)
         found = await asyncio.to_thread(self._files.read)
         runs = [run for run in found.runs if self._is_of(run, model)]
         refused = list(found.refused) if exchange.caller == ADMIN else []
@@ -49,7 +46,7 @@ class EvalRuns:
 
     def _is_of(self, run: EvalRun, model: str) -> bool:
         try:
-            return named_model(run.model, self._gateway, self._rows()) == model
+            return self._catalog.id_of(run.model) == model
         except ModelNotFound:
             return False
 

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from hodios.accounts.keyring import Admitted
 from hodios.errors import ContentFiltered, HodiosError, InvalidRequest, RequestTooLarge
+from hodios.store.records import KeyRecord
 from hodios.types import FinishReason, Judgement, Request
 
 if TYPE_CHECKING:
@@ -98,6 +99,11 @@ class Exchange:
         self._send = send
         self._monotonic = monotonic
         self._arrived = monotonic()
+
+    @property
+    def key(self) -> KeyRecord | None:
+        """None where everything is allowed to whoever asks, or nothing needs a key."""
+        return None if self.admitted is None else self.admitted.key
 
     @property
     def is_https(self) -> bool:

@@ -13,15 +13,16 @@ from msgspec import Struct
 
 from hodios.api.admin import limit_in
 from hodios.api.admin_schemas import PastPrice, past_price
+from hodios.api.catalog import Catalog
 from hodios.api.exchange import Exchange
 from hodios.api.routes import RouteName
 from hodios.api.statistics import percent, percentiles_of
-from hodios.errors import InvalidRequest, ModelNotFound
+from hodios.errors import InvalidRequest
 from hodios.gateway import Gateway
-from hodios.providers.catalog import Catalog
 from hodios.providers.sync import Synchronizer
 from hodios.router.history import History
 from hodios.router.past import DAY, SIZES, Bins, Distribution, Past, Stretch
+from hodios.store.records import KeyRecord
 
 PRICE_FILTERS = ("provider", "limit")
 HISTORY_FILTERS = ("hours",)
@@ -88,13 +89,11 @@ class ModelPrices(Struct, frozen=True):
 
 
 class ModelHistory:
-    """The handlers. `rows` gives the catalog of the moment."""
+    """The handlers."""
 
-    def __init__(
-        self, gateway: Gateway, rows: Callable[[], Catalog], synchronizer: Synchronizer, history: History
-    ) -> None:
+    def __init__(self, gateway: Gateway, catalog: Catalog, synchronizer: Synchronizer, history: History) -> None:
         self._gateway = gateway
-        self._rows = rows
+        self._catalog = catalog
         self._synchronizer = synchronizer
         self._history = history
 
@@ -102,19 +101,22 @@ class ModelHistory:
         return {"model_prices": self.prices, "model_history": self.course}
 
     async def prices(self, exchange: Exchange) -> None:
-        model = self._model(exchange)
+        model = self._catalog.named(exchange)
         provider, limit = (exchange.query(name) for name in PRICE_FILTERS)
         changes = await self._synchronizer.changes(
-            model=model, provider=provider or None, most=limit_in(limit, MOST_PRICES) if limit else DEFAULT_PRICES
+            model=model,
+            provider=provider or None,
+            among=None if exchange.key is None else exchange.key.providers,
+            most=limit_in(limit, MOST_PRICES) if limit else DEFAULT_PRICES,
         )
         await exchange.answer_json(ModelPrices(model, [past_price(change) for change in reversed(changes)]))
 
     async def course(self, exchange: Exchange) -> None:
-        model = self._model(exchange)
+        model = self._catalog.named(exchange)
         num_hours = _hours_in(exchange.query("hours"))
         now_s = self._history.clock()
         data = []
-        for provider in self._providers(model):
+        for provider in self._providers(model, exchange.key):
             past = self._history.past(provider, model) or Past()
             hours = [_bucket(each) for each in past.by_hour(now_s, num_hours)]
             # Long lists must not hold up answers that are being streamed.
@@ -124,25 +126,11 @@ class ModelHistory:
         begin = _time(now_s - (num_hours - 1) * 3600 - now_s % 3600)
         await exchange.answer_json(ModelCourse(model, begin, _time(now_s), data))
 
-    def _model(self, exchange: Exchange) -> str:
-        """Its id. Raises ModelNotFound."""
-        return named_model(exchange.scope["path_params"]["id"], self._gateway, self._rows())
-
-    def _providers(self, model: str) -> list[str]:
-        """Who serves it, and after them who did and does not any more."""
+    def _providers(self, model: str, key: KeyRecord | None) -> list[str]:
+        """Who serves it, and after them who did and does not any more; of those whom the key may ask."""
         serving = [seat.provider.name for seat in self._gateway.seats() if seat.card.id == model]
-        return list(dict.fromkeys([*serving, *(provider for provider, id, _ in self._history.pasts() if id == model)]))
-
-
-def named_model(name: str, gateway: Gateway, rows: Catalog) -> str:
-    """The id of the model that somebody serves under this name, or the catalog has. Raises ModelNotFound."""
-    try:
-        return gateway.resolve(name).card.id
-    except ModelNotFound:
-        row = rows.find(name)
-        if row is None:
-            raise
-        return row.id
+        all_of_it = [*serving, *(provider for provider, id, _ in self._history.pasts() if id == model)]
+        return [provider for provider in dict.fromkeys(all_of_it) if key is None or key.allows(model, provider)]
 
 
 def _hours_in(text: str | None) -> int:

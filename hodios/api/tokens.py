@@ -39,7 +39,8 @@ DETOKENIZE: Mapping[str, Kind] = {"model": _MODEL, "tokens": _ANY_TOKEN_IDS, "st
 
 
 class Tokenization:
-    """The handlers of the tokenizer routes. Where no model is named, the first one is meant."""
+    """The handlers of the tokenizer routes. Where no model is named, the first one is meant that the
+    key may ask for."""
 
     def __init__(self, gateway: Gateway, max_body_bytes: int) -> None:
         self._gateway = gateway
@@ -50,7 +51,7 @@ class Tokenization:
 
     async def tokenize(self, exchange: Exchange) -> None:
         values, warnings = await self._read(exchange, TOKENIZE)
-        seat, door = self._door(values.get("model"))
+        seat, door = self._door(exchange, values.get("model"))
         tokens = await _encode(door, values)
         strings = await door.token_strings(tokens) if values.get("return_token_strs") else None
         await exchange.answer_json(
@@ -67,11 +68,11 @@ class Tokenization:
         values, warnings = await self._read(exchange, DETOKENIZE)
         if "tokens" not in values:
             raise MissingParameter(f"tokens: is missing; accepted: {_ANY_TOKEN_IDS.accepts}", param="tokens")
-        _, door = self._door(values.get("model"))
+        _, door = self._door(exchange, values.get("model"))
         await exchange.answer_json({"prompt": await door.decode(values["tokens"]), **warnings})
 
     async def info(self, exchange: Exchange) -> None:
-        _, door = self._door(exchange.query("model"))
+        _, door = self._door(exchange, exchange.query("model"))
         await exchange.answer_json(door.info())
 
     async def _read(self, exchange: Exchange, kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -92,13 +93,13 @@ class Tokenization:
         exchange.report_ignored([warning.param for warning in warnings])
         return values, {"warnings": warning_fields(warnings)}
 
-    def _door(self, model: str | None) -> tuple[Seat, TokenizerDoor]:
+    def _door(self, exchange: Exchange, model: str | None) -> tuple[Seat, TokenizerDoor]:
         if model is not None:
-            seat = self._gateway.resolve(model)
+            seat = self._gateway.resolve(model, exchange.key)
         else:
-            seats = self._gateway.seats()
+            seats = self._gateway.seats(exchange.key)
             if not seats:
-                raise ModelNotFound("model: there is no model here", param="model")
+                raise ModelNotFound("model: there is no model here for this key", param="model")
             seat = seats[0]
         door = seat.provider.tokenizer(seat.card.id)
         if door is None:

@@ -68,7 +68,14 @@ def values_of(request: Request) -> dict[str, Any]:
         values |= dict.fromkeys(_LIMITS, request.max_tokens)
     if request.sampling.logprobs:
         values["top_logprobs" if request.is_chat else "logprobs"] = request.sampling.logprobs
+    if any(needs_echo(request, prompt) for prompt in request.prompts or ()):
+        values["echo"] = True
     return values
+
+
+def needs_echo(request: Request, prompt: str | tuple[int, ...]) -> bool:
+    """Whether only the server can repeat the prompt: where its tokens are asked about, or no text is known."""
+    return request.echo and (request.sampling.logprobs is not None or not isinstance(prompt, str))
 
 
 def parameters_of(request: Request, served: Served, *, prompt: str | tuple[int, ...] | None = None) -> Asked:
@@ -142,10 +149,9 @@ def _others(request: Request) -> Iterator[tuple[str, Any, bool]]:
         yield "chat_template_kwargs", request.template_kwargs, False
     if request.documents:
         yield "documents", list(request.documents), False
-    if not request.is_chat:
-        if request.best_of != request.n:
-            yield "best_of", request.best_of, False
-    elif request.continue_final_message:
+    if request.best_of > request.n:
+        yield "best_of", request.best_of, False
+    if request.continue_final_message:
         yield "continue_final_message", True, False
     elif not request.add_generation_prompt:
         yield "add_generation_prompt", False, False

@@ -29,7 +29,7 @@ from hodios.providers.emulation import (
     with_system_text,
     with_tools_as_text,
 )
-from hodios.providers.honoured import most_choices, most_stops, parameters_of, unsupported
+from hodios.providers.honoured import most_choices, most_stops, needs_echo, parameters_of, unsupported
 from hodios.providers.openai import ChatReader
 from hodios.providers.prefill import prefill_of, served_for_beginning, text_of, with_prefill
 from hodios.providers.rules import Rules
@@ -220,7 +220,7 @@ class Plan:
             max_tokens=request.max_tokens,
             sampling=request.sampling,
             n=request.n,
-            best_of=request.n,
+            best_of=request.best_of,
             stop=(*stops, *request.stop) if num_stops <= most_stops(self._served) else stops,
             grammar=request.grammar,
             cache_salt=request.cache_salt,
@@ -240,11 +240,7 @@ class Plan:
         asked = parameters_of(request, self._served, prompt=prompt)
         warnings = list(asked.warnings)
         is_echoed = request.echo and self._served.honours("echo")
-        if (
-            request.echo
-            and not is_echoed
-            and (request.sampling.logprobs is not None or not isinstance(part.prompt, str))
-        ):
+        if needs_echo(request, part.prompt or "") and not is_echoed:
             warnings.append(unsupported("echo", self._served))
         return Sent(
             route=completions.ROUTE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Literal
@@ -125,13 +125,20 @@ class PriceHistory:
             raise SetupError(f"{self._path} cannot be written: {error.strerror}.") from error
 
     def changes(
-        self, *, model: str | None = None, provider: str | None = None, most: int | None = None
+        self,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        among: Collection[str] | None = None,
+        most: int | None = None,
     ) -> list[PriceChange]:
-        """The newest ones, oldest first. `model`: the catalog's id or the provider's. In any case of letters."""
+        """The newest ones, oldest first. `model`: the catalog's id or the provider's. In any case of letters. `among`:
+        the names of the only providers that are shown."""
         found = [
             change
             for change in self._lines()
             if (provider is None or change.provider.casefold() == provider.casefold())
+            and (among is None or change.provider in among)
             and (model is None or model.casefold() in (change.model.casefold(), change.offer.casefold()))
         ]
         return found if most is None else found[-most:] if most else []

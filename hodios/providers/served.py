@@ -28,6 +28,8 @@ _ALWAYS = frozenset(
     )
 )
 """Parameters that are honoured whatever the server can: what it does not know is done here, or asked for in words."""
+_OF_TEMPLATES = ("chat_template_kwargs", "continue_final_message", "add_generation_prompt")
+"""Parameters that whoever writes the prompt honours."""
 
 
 class Served(Struct, frozen=True, kw_only=True):
@@ -128,7 +130,7 @@ def _card(remote: Remote, row: RemoteModel, parameters: frozenset[str], *, is_ra
         fingerprint=_fingerprint(remote, row),
         modalities=("text", "image") if "vision" in row.features and not is_raw else ("text",),
         features=tuple(features),
-        parameters=tuple(sorted(_honoured(remote, row, parameters))),
+        parameters=tuple(sorted(_honoured(remote, row, parameters, is_raw=is_raw))),
         ranges=remote.ranges,
         quantization=row.quantization,
         license=row.license,
@@ -139,9 +141,9 @@ def _card(remote: Remote, row: RemoteModel, parameters: frozenset[str], *, is_ra
     )
 
 
-def _honoured(remote: Remote, row: RemoteModel, parameters: frozenset[str]) -> frozenset[str]:
+def _honoured(remote: Remote, row: RemoteModel, parameters: frozenset[str], *, is_raw: bool) -> frozenset[str]:
     """The names of everything that a client may give and have."""
-    names = {*_ALWAYS, *parameters, *(_BY_FEATURE & set(row.features))}
+    names = {*_ALWAYS, *parameters, *(_BY_FEATURE & set(row.features)), *(_OF_TEMPLATES if is_raw else ())}
     if parameters & {"max_tokens", "max_completion_tokens"}:
         names |= {"max_tokens", "max_completion_tokens"}
     if "logprobs" in names and "has_no_top_logprobs" not in remote.quirks:

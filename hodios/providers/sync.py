@@ -122,11 +122,18 @@ class Synchronizer:
         return [self._standing(row, self._states.get(row.name, _State())) for row in self._rows()]
 
     async def changes(
-        self, *, model: str | None = None, provider: str | None = None, most: int | None = None
+        self,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        among: Collection[str] | None = None,
+        most: int | None = None,
     ) -> list[PriceChange]:
         """As `PriceHistory.changes`. Raises ProviderError where the history cannot be read."""
         try:
-            return await asyncio.to_thread(self._history.changes, model=model, provider=provider, most=most)
+            return await asyncio.to_thread(
+                self._history.changes, model=model, provider=provider, among=among, most=most
+            )
         except SetupError as error:
             raise ProviderError(str(error)) from error
 

@@ -17,10 +17,10 @@ _PER_IMAGE = 512
 _THEIRS = frozenset(
     (
         *("temperature", "top_p", "min_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty"),
-        *("seed", "logit_bias", "min_tokens", "ignore_eos", "stop_token_ids", "cache_salt"),
+        *("seed", "logit_bias", "min_tokens", "ignore_eos", "stop_token_ids", "return_tokens_as_token_ids"),
     )
 )
-"""Parameters that only whoever draws the tokens, or keeps prompts for the next ones, can honour."""
+"""Parameters of which one cannot know what whoever does not know them would do, even at their usual values."""
 
 
 class Demand(Struct, frozen=True, kw_only=True):
@@ -34,22 +34,23 @@ class Demand(Struct, frozen=True, kw_only=True):
     num_answers: int
     needs: Mapping[str, str]
     """Ability (a feature, or `image`) → the parameter that needs it."""
-    parameters: frozenset[str]
-    """Of those that the client gave, the ones that not every provider honours."""
+    parameters: frozenset[str] = frozenset()
+    """What providers must honour; like `values` empty where the client does not require it."""
     values: Mapping[str, Any] = {}
-    """What providers must accept, by parameter; empty where the client does not require it."""
+    """What they must accept, by parameter."""
 
 
 def demand_of(request: Request) -> Demand:
     sizes = _sizes(request)
+    values = values_of(request) if request.routing.requires_parameters else {}
     return Demand(
         num_prompt_tokens=sum(sizes),
         num_longest=max(sizes),
         max_tokens=request.max_tokens,
         num_answers=max(request.n, request.best_of) * len(sizes),
         needs=dict(_needs(request)),
-        parameters=request.given & _THEIRS,
-        values=values_of(request) if request.routing.requires_parameters else {},
+        parameters=(request.given & _THEIRS).union(values) if request.routing.requires_parameters else frozenset(),
+        values=values,
     )
 
 

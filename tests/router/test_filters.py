@@ -81,9 +81,10 @@ def test_parameters_count_only_where_they_are_required() -> None:
 
 def test_a_salt_that_is_required_is_kept_from_whoever_would_ignore_it() -> None:
     """Whose cache others share would tell them of the prompt."""
-    asked = demand_of(request(cache_salt="mine", user="ann", given=frozenset({"cache_salt", "user", "stop"})))
+    strict = Routing(requires_parameters=True)
+    asked = demand_of(request(cache_salt="mine", given=frozenset({"cache_salt", "stop"}), routing=strict))
     for parameters, told in ((("top_p",), "does not honour cache_salt"), (("cache_salt",), ""), (None, "")):
-        found = exclusion(seat("acme", parameters=parameters), Routing(requires_parameters=True), asked)
+        found = exclusion(seat("acme", parameters=parameters), strict, asked)
         assert ("" if found is None else found.reason) == told
         assert exclusion(seat("acme", parameters=parameters), Routing(), asked) is None
 
