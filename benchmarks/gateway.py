@@ -1,6 +1,8 @@
 """Measures Hodios as a gateway beside vllm-router, smg, Portkey and LiteLLM: one core for the gateway, one for the load
 and a static upstream, all in the same run, in turns.
 
+A peer that does not start or does not answer under load is told so below the table, and the others go on.
+
 Prints a table and the lines `RESULT name ratio`, of which more is better: throughput ours ÷ theirs, time theirs ÷ ours,
 and what has a target of its own as a share of it.
 """
@@ -22,6 +24,7 @@ from msgspec import structs
 from benchmarks import figures, gateway_peers, upstream
 from benchmarks import gateway_plan as plan
 from benchmarks.figures import Samples
+from benchmarks.gateway_failures import Failures
 from benchmarks.gateway_peers import LOAD_CPU, Gateway, free_port, on_cpu
 from benchmarks.load import Load, Seen
 from benchmarks.processes import BenchmarkError
@@ -36,7 +39,7 @@ MODULE = "benchmarks.gateway"
 def main(arguments: list[str]) -> int:
     options = _options(arguments)
     began_s = time.monotonic()
-    samples = Samples()
+    samples, failures = Samples(), Failures()
     try:
         _require_cpus()
         for name in options.subjects:
@@ -48,12 +51,13 @@ def main(arguments: list[str]) -> int:
             for is_streamed, port in ports.items():
                 with contextlib.ExitStack() as phase:
                     names = [name for name in options.subjects if not is_streamed or name in plan.STREAMING]
-                    gateways = [_open(phase, name, port, is_streamed=is_streamed) for name in names]
-                    _rounds(samples, gateways, port, options, is_streamed=is_streamed)
+                    found = [_opened(phase, failures, name, port, is_streamed=is_streamed) for name in names]
+                    gateways = [gateway for gateway in found if gateway is not None]
+                    _rounds(samples, failures, gateways, port, options, is_streamed=is_streamed)
     except BenchmarkError as error:
         print(f"The benchmark stopped: {error}", file=sys.stderr)
         return 1
-    report = _report(samples, options, time.monotonic() - began_s)
+    report = _report(samples, failures, options, time.monotonic() - began_s)
     print("\n".join(report))
     print("\n" + "\n".join(figures.result_lines(figures.results(samples, plan.ratios()))))
     if options.write:
@@ -99,8 +103,25 @@ def _open(stack: contextlib.ExitStack, name: str, upstream_port: int, *, is_stre
     return gateway
 
 
+def _opened(
+    stack: contextlib.ExitStack, failures: Failures, name: str, upstream_port: int, *, is_streamed: bool
+) -> Gateway | None:
+    """None where a peer does not start."""
+    try:
+        return _open(stack, name, upstream_port, is_streamed=is_streamed)
+    except BenchmarkError as error:
+        failures.note(name, "start", error)
+        return None
+
+
 def _rounds(
-    samples: Samples, gateways: list[Gateway], direct: int, options: argparse.Namespace, *, is_streamed: bool
+    samples: Samples,
+    failures: Failures,
+    gateways: list[Gateway],
+    direct: int,
+    options: argparse.Namespace,
+    *,
+    is_streamed: bool,
 ) -> None:
     """Everybody in each round; who comes first alternates. The first of all answers are not counted."""
     for number in range(options.rounds + 1):
@@ -109,15 +130,30 @@ def _rounds(
         turns = gateways if number % 2 == 0 else gateways[::-1]
         for gateway in (None, *turns):
             subject = plan.DIRECT if gateway is None else gateway.name
-            for name, load in loads.items():
-                seen = _measured(gateway, load, direct)
-                if number:
-                    plan.note(samples, subject, name, seen)
+            seen = _turn(failures, gateway, subject, loads, direct)
+            if number:
+                for name, figures_of in seen.items():
+                    plan.note(samples, subject, name, figures_of)
                     _tell(
-                        f"round {number}/{options.rounds} {subject}: {name}: {seen.rate:,.0f}/s, {seen.p50_ms:.3g} ms"
+                        f"round {number}/{options.rounds} {subject}: {name}: {figures_of.rate:,.0f}/s, "
+                        f"{figures_of.p50_ms:.3g} ms"
                     )
-            if gateway is not None and number and not is_streamed:
-                samples.add(subject, plan.RESIDENT, gateway.resident_mib())
+                if gateway is not None and not is_streamed and len(seen) == len(loads):
+                    samples.add(subject, plan.RESIDENT, gateway.resident_mib())
+
+
+def _turn(
+    failures: Failures, gateway: Gateway | None, subject: str, loads: dict[str, Load], direct: int
+) -> dict[str, Seen]:
+    """What was seen of each load, but for those at which the peer has failed once."""
+    found = {}
+    for name, load in loads.items():
+        if not failures.has(subject, name):
+            try:
+                found[name] = _measured(gateway, load, direct)
+            except BenchmarkError as error:
+                failures.note(subject, name, error)
+    return found
 
 
 def _measured(gateway: Gateway | None, load: Load, direct: int) -> Seen:
@@ -155,7 +191,7 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _report(samples: Samples, options: argparse.Namespace, took_s: float) -> list[str]:
+def _report(samples: Samples, failures: Failures, options: argparse.Namespace, took_s: float) -> list[str]:
     table = figures.samples_table(samples, plan.UNITS)
     plan.judge(samples)
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
@@ -169,6 +205,7 @@ def _report(samples: Samples, options: argparse.Namespace, took_s: float) -> lis
         "",
         *table,
         "",
+        *failures.lines(),
         *figures.results_table(figures.results(samples, plan.ratios())),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -152,7 +153,8 @@ class Gateway:
 
     def _signal(self, number: int) -> None:
         for pid in tree(self._process.pid):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def resident_mib(self) -> float:
         """Of all its processes together; what they share counts as often as it is shared."""

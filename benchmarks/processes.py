@@ -26,10 +26,17 @@ class BenchmarkError(Exception):
 
 
 class Process:
-    """A child whose standard error goes to a file."""
+    """A child whose standard error goes to a file, and its standard output too, unless it is read here line by line: a
+    pipe that nobody reads is full after 64 KiB, and then the child stands still."""
 
     def __init__(
-        self, argv: Sequence[str], log_path: Path, *, pass_fds: Sequence[int] = (), env: dict[str, str]
+        self,
+        argv: Sequence[str],
+        log_path: Path,
+        *,
+        pass_fds: Sequence[int] = (),
+        env: dict[str, str],
+        is_read: bool = False,
     ) -> None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         self.log_path = log_path
@@ -37,7 +44,7 @@ class Process:
             self._child = subprocess.Popen(
                 argv,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if is_read else log,
                 stderr=log,
                 env=env,
                 pass_fds=pass_fds,
@@ -100,7 +107,7 @@ class Process:
 
     def read(self) -> bytes:
         """One line of its standard output. Raises BenchmarkError at its end."""
-        assert self._child.stdout is not None
+        assert self._child.stdout is not None, "its output goes to its log"
         line = self._child.stdout.readline()
         if not line:
             self._child.wait()
@@ -116,7 +123,7 @@ class Peer:
     ) -> None:
         self.name = name
         # -P: modules that lie beside the driver must not stand in for the libraries it imports.
-        self._process = Process([str(python), "-P", str(driver), *arguments], log_path, env=env)
+        self._process = Process([str(python), "-P", str(driver), *arguments], log_path, env=env, is_read=True)
         self._read_object()
 
     def resume(self) -> None:
