@@ -201,17 +201,16 @@ class Choice:
         self._calls = Calls()
         self._tokens: list[TokenLogprob] = []
         self._pieces: list[dict[str, list[Any]]] = []
-        self._logprobs = TextLogprobs(as_ids=call.has_token_ids)
+        has_pieces = call.request.sampling.logprobs is not None and not call.request.is_chat
+        self._logprobs = TextLogprobs(as_ids=call.has_token_ids) if has_pieces else None
         self._stopped: Stopped | None = None
 
     def text(self, event: Text) -> None:
         self._texts.append(event.text)
-        if self._call.request.sampling.logprobs is None:
-            return
-        if self._call.request.is_chat:
-            self._tokens += event.logprobs
-        else:
+        if self._logprobs is not None:
             self._pieces.append(self._logprobs.piece(event))
+        elif self._call.request.sampling.logprobs is not None:
+            self._tokens += event.logprobs
 
     def reasoning(self, event: Reasoning) -> None:
         self._thoughts.append(event.text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
@@ -67,6 +67,9 @@ from hodios.router_settings import RouterSettings
 from hodios.setting_values import is_loopback
 from hodios.store.reports import Reports
 from hodios.store_settings import is_shared
+
+_DIGITS_PER_ID = 32
+_IDS_AT_ONCE = 128
 
 
 async def _not_available(exchange: Exchange) -> NoReturn:
@@ -239,6 +242,13 @@ def _straight(routes: Sequence[Route]) -> dict[str, Endpoint]:
     }
 
 
+def _random_ids() -> Iterator[str]:
+    """32 hex digits each. The system is asked for many at once: it takes as long for one."""
+    while True:
+        digits = secrets.token_hex(_DIGITS_PER_ID * _IDS_AT_ONCE // 2)
+        yield from (digits[at : at + _DIGITS_PER_ID] for at in range(0, len(digits), _DIGITS_PER_ID))
+
+
 def _lifespan(
     providers: Sequence[Provider], *contexts: AbstractAsyncContextManager[None]
 ) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
@@ -268,7 +278,7 @@ def create_app(
     guarding: Guarding | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.perf_counter,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+    new_id: Callable[[], str] | None = None,
 ) -> Starlette:
     """The whole HTTP API over `providers`, which its lifespan starts and closes.
 
@@ -278,6 +288,7 @@ def create_app(
     `statistics` tells how they have done, instead of what traffic shows. `clock` gives Unix seconds, `monotonic` any
     seconds, `new_id` 32 hex digits, never the same.
     """
+    new_id = new_id or _random_ids().__next__
     store = store or CatalogStore(config, folders=())
     synchronizer = synchronizer or Synchronizer(store, PriceHistory(config.home), ListingShelf(config.home))
     processes = processes or Processes()

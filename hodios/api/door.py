@@ -65,7 +65,7 @@ class Door:
             return
         exchange = Exchange(scope, receive, send, monotonic=self._monotonic, new_id=self._new_id)
         scope[EXCHANGE] = exchange
-        self._metrics.in_progress.inc()
+        self._metrics.num_in_progress += 1
         try:
             await self._serve(exchange, scope, receive, send)
         except ClientGone:
@@ -81,7 +81,7 @@ class Door:
             _log.exception("request %s failed", exchange.request_id)
             await exchange.fail(HodiosError(f"internal error; the request id is {exchange.request_id}"))
         finally:
-            self._metrics.in_progress.dec()
+            self._metrics.num_in_progress -= 1
             endpoint = scope.get("endpoint")
             self._metrics.record(exchange, endpoint.name if isinstance(endpoint, Endpoint) else "none")
             if self._request_log is not None:

@@ -36,6 +36,12 @@ API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 CLIENT_GONE = 499
 _BODILESS = (204, 304)
 MAX_IGNORED_BYTES = 2000
+CLOSING = (b"connection", b"close")
+SEND_WHOLE = "hodios.send_whole"
+"""Under which name the `extensions` of a scope have a `SendWhole`."""
+SendWhole = Callable[[int, list[tuple[bytes, bytes]], bytes], bool]
+"""How a server of ours takes a whole answer (status, headers, body) at once. False where it does not; then nothing was
+sent."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _encode = msgspec.json.encode
 
@@ -72,17 +78,13 @@ class Exchange:
         self.blocked: tuple[str, ...] = ()
         """Categories for which the prompt was refused."""
         self.error_code: str | None = None
-        self.provider = ""
-        self.model = ""
+        self.provider = self.model = ""
         self.num_attempts = 0
         self.asked_s: float | None = None
         """When a provider was asked, and below when its first and last word came; in seconds since arrival."""
         self.heard_s: float | None = None
         self.first_token_s: float | None = None
-        self.num_prompt_tokens = 0
-        self.num_cached_tokens = 0
-        self.num_completion_tokens = 0
-        self.num_tool_calls = 0
+        self.num_prompt_tokens = self.num_cached_tokens = self.num_completion_tokens = self.num_tool_calls = 0
         self.status = 0
         self.has_started = False
         self.is_complete = False
@@ -97,6 +99,8 @@ class Exchange:
         self._ignored: list[str] = []
         self._receive = receive
         self._send = send
+        # Taken out, because whoever put it there holds the scope.
+        self._send_whole: SendWhole | None = (scope.get("extensions") or {}).pop(SEND_WHOLE, None)
         self._monotonic = monotonic
         self._arrived = monotonic()
 
@@ -146,7 +150,7 @@ class Exchange:
         return message
 
     def _too_large(self, most_bytes: int) -> RequestTooLarge:
-        self.out_headers.append((b"connection", b"close"))
+        self.out_headers.append(CLOSING)
         return RequestTooLarge(f"the request body is too large; accepted: at most {most_bytes} bytes")
 
     def report_ignored(self, names: Sequence[str]) -> None:
@@ -163,6 +167,12 @@ class Exchange:
 
     async def start(self, status: int, content_type: bytes, length: int | None = None) -> None:
         """Send status and headers; without `length` the body's end is its own."""
+        headers = self._head(content_type, length)
+        self.status = status
+        self.has_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _head(self, content_type: bytes, length: int | None) -> list[tuple[bytes, bytes]]:
         elapsed_s = self.elapsed_s()
         heard_s = elapsed_s if self.heard_s is None else self.heard_s
         waited_s = 0.0 if self.asked_s is None else heard_s - self.asked_s
@@ -180,9 +190,7 @@ class Exchange:
             headers.append((b"x-hodios-ignored", _header_list(self._ignored)))
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
-        self.status = status
-        self.has_started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return headers
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
         """Send a piece of the body; waits while the client is slow to read."""
@@ -198,8 +206,19 @@ class Exchange:
             self.keep(status, body)
         if self.content is not None:
             self.content.answered(body)
+        if status not in _BODILESS and self._sent_whole(status, content_type, body):
+            return
         await self.start(status, content_type, None if status in _BODILESS else len(body))
         await self.write(b"" if self.scope["method"] == "HEAD" else body, is_last=True)
+
+    def _sent_whole(self, status: int, content_type: bytes, body: bytes) -> bool:
+        if self._send_whole is None or CLOSING in self.out_headers:
+            return False
+        if not self._send_whole(status, self._head(content_type, len(body)), body):
+            return False
+        self.status = status
+        self.has_started = self.is_complete = True
+        return True
 
     async def answer_json(self, value: Any, status: int = 200) -> None:
         await self.answer(status, _encode(value))

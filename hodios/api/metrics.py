@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, TypeVar
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
+from hodios.api.counters import Counts, Durations
 from hodios.api.exchange import Exchange
 from hodios.api.processes import Processes
 from hodios.providers.base import ModelHealth
@@ -25,82 +18,51 @@ _DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.
 _MODEL_LABELS = ("model", "provider")
 
 
-Kind = TypeVar("Kind", Counter, Histogram)
-
-
-class _Labelled(dict[tuple[object, ...], Kind], Generic[Kind]):
-    """Labels → what counts for them. The library looks at every label again, each time it is asked."""
-
-    def __init__(self, metric: Kind) -> None:
-        self._metric: Kind = metric
-
-    def __missing__(self, labels: tuple[object, ...]) -> Kind:
-        counting: Kind = self._metric.labels(*labels)
-        self[labels] = counting
-        return counting
-
-
 class Metrics:
     """One registry per app; nothing global."""
 
     def __init__(self, health: HealthOf, *more: Collector, processes: Processes | None = None) -> None:
         self._processes = processes or Processes()
         self.registry = registry = CollectorRegistry()
-        self._requests = _Labelled(
-            Counter(
-                "hodios_requests",
-                "Requests by route and status; 499 is a client that left.",
-                ("route", "status"),
-                registry=registry,
-            )
+        self.num_in_progress = 0
+        self._requests = Counts(
+            "hodios_requests", "Requests by route and status; 499 is a client that left.", ("route", "status")
         )
-        self._seconds = _Labelled(
-            Histogram(
-                "hodios_request_seconds",
-                "From arrival to the end of the answer.",
-                ("route",),
-                registry=registry,
-                buckets=_DURATIONS,
-            )
+        self._seconds = Durations(
+            "hodios_request_seconds", "From arrival to the end of the answer.", ("route",), _DURATIONS
         )
-        self._first_token = _Labelled(
-            Histogram(
-                "hodios_time_to_first_token_seconds",
-                "From arrival to the first event of a provider.",
-                _MODEL_LABELS,
-                registry=registry,
-                buckets=_DURATIONS,
-            )
+        self._first_token = Durations(
+            "hodios_time_to_first_token_seconds",
+            "From arrival to the first event of a provider.",
+            _MODEL_LABELS,
+            _DURATIONS,
         )
-        self._tokens = _Labelled(
-            Counter("hodios_tokens", "Tokens by kind.", (*_MODEL_LABELS, "kind"), registry=registry)
-        )
-        self._calls = _Labelled(
-            Counter("hodios_tool_calls", "Calls of tools that models asked for.", _MODEL_LABELS, registry=registry)
-        )
-        self.in_progress = Gauge("hodios_requests_in_progress", "Requests not yet answered whole.", registry=registry)
+        self._tokens = Counts("hodios_tokens", "Tokens by kind.", (*_MODEL_LABELS, "kind"))
+        self._calls = Counts("hodios_tool_calls", "Calls of tools that models asked for.", _MODEL_LABELS)
+        in_progress = Gauge("hodios_requests_in_progress", "Requests not yet answered whole.", registry=registry)
+        in_progress.set_function(lambda: self.num_in_progress)
         ProcessCollector(registry=registry)
-        for collector in (_ModelCollector(health), *more):
+        counting = (self._requests, self._seconds, self._first_token, self._tokens, self._calls)
+        for collector in (*counting, _ModelCollector(health), *more):
             registry.register(collector)
 
     def record(self, exchange: Exchange, route: str) -> None:
         """One finished request."""
-        self._requests[route, exchange.status].inc()
-        self._seconds[route,].observe(exchange.elapsed_s())
+        self._requests.of[route, exchange.status] += 1
+        self._seconds.add((route,), exchange.elapsed_s())
         if exchange.first_token_s is None:
             return
-        labels = (exchange.model, exchange.provider)
-        self._first_token[labels].observe(exchange.first_token_s)
-        self._count(*labels, "prompt", exchange.num_prompt_tokens)
-        self._count(*labels, "cached", exchange.num_cached_tokens)
-        self._count(*labels, "completion", exchange.num_completion_tokens)
-
+        model, provider = labels = (exchange.model, exchange.provider)
+        self._first_token.add(labels, exchange.first_token_s)
+        tokens = self._tokens.of
+        if exchange.num_prompt_tokens:
+            tokens[model, provider, "prompt"] += exchange.num_prompt_tokens
+        if exchange.num_cached_tokens:
+            tokens[model, provider, "cached"] += exchange.num_cached_tokens
+        if exchange.num_completion_tokens:
+            tokens[model, provider, "completion"] += exchange.num_completion_tokens
         if exchange.num_tool_calls:
-            self._calls[labels].inc(exchange.num_tool_calls)
-
-    def _count(self, model: str, provider: str, kind: str, num_tokens: int) -> None:
-        if num_tokens:
-            self._tokens[model, provider, kind].inc(num_tokens)
+            self._calls.of[labels] += exchange.num_tool_calls
 
     async def show(self, exchange: Exchange) -> None:
         """GET /metrics."""

@@ -197,6 +197,9 @@ FUNCTION_CALL = either(
 )
 
 
+NO_TOOLING = Tooling()
+
+
 def tooling(values: Mapping[str, Any]) -> Tooling:
     """The parsed parameters together. Raises InvalidRequest where they contradict each other."""
     tools, functions = values.get("tools", ()), values.get("functions", ())
@@ -208,7 +211,7 @@ def tooling(values: Mapping[str, Any]) -> Tooling:
         # A message of the older form holds one call.
         return Tooling(functions, values.get("function_call", Choice("auto")), is_parallel=False)
     if not tools:
-        return Tooling()
+        return NO_TOOLING
     choice: Choice = values.get("tool_choice", Choice("auto"))
     if choice.allowed:
         tools = tuple([tool for tool in tools if tool.name in choice.allowed])

@@ -17,7 +17,7 @@ from msgspec import Struct
 from hodios.api.checks import BOOLEAN, shown
 from hodios.api.parameters import CHAT, COMPLETIONS, Operation, Parameter, parameters
 from hodios.api.routing import routing_of
-from hodios.api.tools import tooling
+from hodios.api.tools import NO_TOOLING, tooling
 from hodios.errors import InvalidRequest, MissingParameter, UnsupportedParameter
 from hodios.types import Request, Sampling, Warning
 
@@ -36,8 +36,32 @@ _SAMPLING_NAMES = frozenset(
         "min_tokens",
         "ignore_eos",
         "stop_token_ids",
+        "top_k",
+        "logprobs",
     )
 )
+_DRAWN = _SAMPLING_NAMES - {"top_k", "logprobs"}
+"""Those that are fields of the same name."""
+_TOOL_NAMES = frozenset(("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"))
+_FIELDS: Mapping[str, str] = {
+    "messages": "messages",
+    "prompt": "prompts",
+    "n": "n",
+    "stop": "stop",
+    "include_stop_str_in_output": "include_stop",
+    "echo": "echo",
+    "response_format": "grammar",
+    "documents": "documents",
+    "data": "images",
+    "include_reasoning": "has_reasoning",
+    "continue_final_message": "continue_final_message",
+    "models": "fallback_models",
+    "prompt_cache_key": "cache_key",
+    "cache_salt": "cache_salt",
+    "user": "user",
+}
+"""Parameter → the field of a `Request` that has its parsed value as it is."""
+_NEUTRAL = Sampling()
 _UNPRINTABLE = re.compile(r"[^A-Za-z0-9_.\-\[\]]")
 _JSON = msgspec.json.Decoder()
 
@@ -266,38 +290,24 @@ def _request(values: dict[str, Any], request_id: str, caller: str) -> Request:
     """`model` is still as the client wrote it."""
     n = values.get("n", 1)
     continues = values.get("continue_final_message", False)
-    tools, choice, is_parallel = tooling(values)
+    tools, choice, is_parallel = NO_TOOLING if _TOOL_NAMES.isdisjoint(values) else tooling(values)
     return Request(
         id=request_id,
         model=values["model"],
-        messages=values.get("messages"),
-        prompts=values.get("prompt"),
         max_tokens=values.get("max_tokens", values.get("max_completion_tokens")),
-        sampling=_sampling(values),
-        n=n,
+        sampling=_NEUTRAL if _SAMPLING_NAMES.isdisjoint(values) else _sampling(values),
         best_of=values.get("best_of", n),
-        stop=values.get("stop", ()),
-        include_stop=values.get("include_stop_str_in_output", False),
-        echo=values.get("echo", False),
-        grammar=values.get("response_format"),
         tools=tools,
         tool_choice=choice.mode,
         tool_name=choice.name,
         parallel_tool_calls=is_parallel,
-        documents=values.get("documents", ()),
-        images=values.get("data", ()),
-        has_reasoning=values.get("include_reasoning", True),
         is_shown_whole=not values.get("stream", False),
         template_kwargs=_template_kwargs(values),
         add_generation_prompt=values.get("add_generation_prompt", not continues),
-        continue_final_message=continues,
         routing=routing_of(values),
-        fallback_models=values.get("models", ()),
         given=frozenset(values),
-        cache_key=values.get("prompt_cache_key", ""),
-        cache_salt=values.get("cache_salt", ""),
         caller=caller,
-        user=values.get("user"),
+        **{_FIELDS[name]: value for name, value in values.items() if name in _FIELDS},
     )
 
 
@@ -312,7 +322,7 @@ def _template_kwargs(values: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _sampling(values: dict[str, Any]) -> Sampling:
-    given = {name: value for name, value in values.items() if name in _SAMPLING_NAMES}
+    given = {name: value for name, value in values.items() if name in _DRAWN}
     logprobs = values.get("logprobs")
     if logprobs is True:
         logprobs = values.get("top_logprobs", 0)

@@ -73,7 +73,7 @@ class OpenChoice:
         """Note the end, if `choice` says it; more may come all the same."""
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
-            self._finish_reason = reason.lower()
+            self._finish_reason = reason
         stop_reason = choice.get("stop_reason")
         if isinstance(stop_reason, str | int) and not isinstance(stop_reason, bool):
             self._stop_reason = stop_reason
@@ -81,7 +81,7 @@ class OpenChoice:
     def finish(self) -> list[Said | Ended]:
         text, thought = self._text.flush(), self._thought.flush()
         said: list[Said | Ended] = [Said(self.index, text, thought)] if text or thought else []
-        reason = _FINISH_REASONS.get(self._finish_reason or "", "stop")
+        reason = finish_reason_of(self._finish_reason or "")
         return [*said, Ended(self.index, reason, self._stop_reason, tuple(self.calls.finish()))]
 
 
@@ -140,6 +140,11 @@ def has_more_than_text(choice: Mapping[str, Any]) -> bool:
     return bool(get("finish_reason") or get("index") or get("logprobs") or get("stop_reason"))
 
 
+def finish_reason_of(reason: str) -> FinishReason:
+    """What a server's own word for it means."""
+    return _FINISH_REASONS.get(reason.lower(), "stop")
+
+
 def string(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -160,12 +165,17 @@ def choices_of(document: Mapping[str, Any], num_choices: int) -> list[tuple[int,
 def usage_of(document: Mapping[str, Any]) -> Usage | None:
     """What a chunk says of tokens, if it says anything."""
     usage = document.get("usage")
-    if not isinstance(usage, dict) or not _count(usage, "prompt_tokens") + _count(usage, "completion_tokens"):
+    if not isinstance(usage, dict):
         return None
-    prompt, completion = (usage.get(f"{kind}_tokens_details") for kind in ("prompt", "completion"))
+    num_prompt, num_completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if not num_prompt + num_completion:
+        return None
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    if not prompt and not completion:
+        return Usage(prompt_tokens=num_prompt, completion_tokens=num_completion)
     return Usage(
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
+        prompt_tokens=num_prompt,
+        completion_tokens=num_completion,
         cached_tokens=_count(prompt, "cached_tokens"),
         accepted_prediction_tokens=_count(completion, "accepted_prediction_tokens"),
         reasoning_tokens=_count(completion, "reasoning_tokens"),

@@ -20,6 +20,7 @@ from hodios.dialog.reasoning import PlainParser, ReasoningParser
 from hodios.dialog.stop import StopStrings
 from hodios.errors import InvalidRequest, UnsupportedParameter
 from hodios.providers import completions, openai
+from hodios.providers.chunks import CHARACTERS_PER_TOKEN
 from hodios.providers.completions import CompletionReader
 from hodios.providers.draft import Draft, Reading
 from hodios.providers.emulation import (
@@ -55,12 +56,15 @@ class Part(Struct, frozen=True):
     """Of its first choice, among those of the same prompt."""
 
 
+_ONLY_PART = Part(None, 0, 1)
+
+
 class Sent(Struct, frozen=True, kw_only=True):
     """One request to the server."""
 
     route: str
     body: dict[str, Any]
-    reader: ChatReader | CompletionReader
+    new_reader: Callable[[], ChatReader | CompletionReader]
     reading: Reading
     warnings: tuple[Warning, ...] = ()
 
@@ -78,15 +82,26 @@ class Plan:
         self._has_native_answer = request.grammar is None or _is_native(request.grammar, served)
         self.rules = self._rules()
         self._request = self._emulated()
+        self.num_tokens = num_tokens_of(request)
+        """About what the prompts have; the server counts only at the end."""
 
     @property
     def request(self) -> Request:
         """As the server is asked, at first."""
         return self._request
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether one chat is asked for one choice that may be any text."""
+        request = self._original
+        may_be_any = request.grammar is None and not request.tools and request.beginning is None
+        return may_be_any and request.n == 1 and request.is_chat and not self._served.is_raw
+
     def parts(self) -> list[Part]:
         """One for each prompt; more where the server gives fewer choices at once, or a choice may have to be asked for
         again."""
+        if self.is_plain:
+            return [_ONLY_PART]
         n = self._original.n
         most = 1 if self._is_emulated else most_choices(self._original, self._served)
         return [
@@ -173,7 +188,7 @@ class Plan:
         return Sent(
             route=openai.ROUTE,
             body=body,
-            reader=ChatReader(request.n, request.tools),
+            new_reader=functools.partial(ChatReader, request.n, request.tools),
             reading=self._reading(self._served.format, has_sent_stop="stop" in asked.fields, begun=begun),
             warnings=tuple(asked.warnings),
         )
@@ -245,7 +260,7 @@ class Plan:
         return Sent(
             route=completions.ROUTE,
             body=completions.completion_body(prompt, request, self._served, asked.fields),
-            reader=CompletionReader(part.n),
+            new_reader=functools.partial(CompletionReader, part.n),
             reading=structs.replace(
                 self._reading(self._served.format, has_sent_stop="stop" in asked.fields, begun=begun),
                 echo=part.prompt if request.echo and isinstance(part.prompt, str) else "",
@@ -289,6 +304,21 @@ class Plan:
         is_read = self._may_call and not self._has_native_tools
         answer = format.parser(self._original.tools, is_trusted=False) if is_read else PlainParser()
         return ReasoningParser(answer, opened=opened)
+
+
+def num_tokens_of(request: Request) -> int:
+    """About what the prompts have."""
+    num_tokens = 0
+    for message in request.messages or ():
+        content = message.get("content")
+        if type(content) is str:
+            num_tokens += -(-len(content) // CHARACTERS_PER_TOKEN)
+        elif type(content) is list:
+            texts = (part.get("text") or "" for part in content if isinstance(part, dict))
+            num_tokens += sum(-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts)
+    for prompt in request.prompts or ():
+        num_tokens += -(-len(prompt) // CHARACTERS_PER_TOKEN) if isinstance(prompt, str) else len(prompt)
+    return num_tokens
 
 
 def _of_part(request: Request, part: Part) -> Request:

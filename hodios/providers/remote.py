@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
@@ -19,10 +19,11 @@ from hodios.providers.chunks import CHARACTERS_PER_TOKEN, Ended, Said
 from hodios.providers.draft import Draft
 from hodios.providers.gauges import MOST_BYTES, loads_of, read_gauges
 from hodios.providers.merging import merged
-from hodios.providers.plan import Part, Plan, Sent, profile_of
+from hodios.providers.plain import plain_answer
+from hodios.providers.plan import Part, Plan, Sent, num_tokens_of, profile_of
 from hodios.providers.prompt import run_aside
 from hodios.providers.served import Served, serve
-from hodios.providers.upstream import Document, Upstream
+from hodios.providers.upstream import Document, Reply, Upstream
 from hodios.remotes import Remote
 from hodios.types import ModelCard, Request, Warning
 
@@ -46,6 +47,8 @@ class RemoteProvider:
         self._models = {row.id: serve(remote, row) for row in remote.models}
         families = {served.family for served in self._models.values() if served.is_raw or served.has_completions}
         self._profiles = {family.name: profile_of(family, clock) for family in families}
+        self._cards = tuple(served.card for served in self._models.values())
+        """The same object each time, so that whoever looks for changes sees at once that there are none."""
         self._num_running = dict.fromkeys(self._models, 0)
 
     @property
@@ -60,7 +63,7 @@ class RemoteProvider:
         await self._upstream.aclose()
 
     def models(self) -> Sequence[ModelCard]:
-        return [served.card for served in self._models.values()]
+        return self._cards
 
     def tokenizer(self, model: str) -> TokenizerDoor | None:
         return None
@@ -97,12 +100,16 @@ class RemoteProvider:
             raise ModelNotFound(f"{request.model!r} is not served by {self._name}.", param="model")
         plan = Plan(request, served, self._profiles.get(served.family.name))
         bill = _Bill()
-        answers = [_Answer(self._upstream, plan, part, bill).events() for part in plan.parts()]
+        answers = [_Answer(self._upstream, plan, part, bill) for part in plan.parts()]
         notices: dict[Warning, Noticed] = {}
         is_started = False
         self._num_running[request.model] += 1
         try:
-            async with aclosing(answers[0] if len(answers) == 1 else merged(answers, _MOST_AT_ONCE)) as events:
+            if plan.is_plain and (at_once := await answers[0].at_once()) is not None:
+                for shown in (_start(plan, served), *at_once, Finish(bill.usage)):
+                    yield shown
+                return
+            async with aclosing(_together(answers)) as events:
                 async for event in events:
                     if type(event) is Noticed:
                         # No sign that the server answers.
@@ -113,37 +120,27 @@ class RemoteProvider:
                         continue
                     if not is_started:
                         is_started = True
-                        yield _start(request, served)
+                        yield _start(plan, served)
                         for notice in notices.values():
                             yield notice
                     yield event
         finally:
             self._num_running[request.model] -= 1
+            for answer in answers:
+                answer.close()
         if bill.is_estimated:
             yield Noticed(_estimated(self._name))
         yield Finish(bill.usage)
 
 
-def _start(request: Request, served: Served) -> Started:
+def _together(answers: Sequence[_Answer]) -> AsyncGenerator[Event, None]:
+    """What all of them say, as it comes."""
+    return answers[0].events() if len(answers) == 1 else merged([each.events() for each in answers], _MOST_AT_ONCE)
+
+
+def _start(plan: Plan, served: Served) -> Started:
     card = served.card
-    return Started(card.provider, card.id, card.fingerprint, _num_tokens(request))
-
-
-def _num_tokens(request: Request) -> int:
-    """About what the prompts have; the server counts only at the end."""
-    if request.prompts is not None:
-        return sum(_num_of(prompt) if isinstance(prompt, str) else len(prompt) for prompt in request.prompts)
-    return sum(_num_of(text) for message in request.messages or () for text in _texts(message.get("content")))
-
-
-def _num_of(text: str) -> int:
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
-
-
-def _texts(content: object) -> Iterable[str]:
-    if isinstance(content, list):
-        return [part.get("text") or "" for part in content if isinstance(part, dict)]
-    return [content] if isinstance(content, str) else []
+    return Started(card.provider, card.id, card.fingerprint, plan.num_tokens)
 
 
 def _estimated(provider: str) -> Warning:
@@ -157,8 +154,12 @@ class _Bill:
     def __init__(self) -> None:
         self.usage = Usage(prompt_tokens=0, completion_tokens=0)
         self.is_estimated = False
+        self._is_begun = False
 
     def add(self, usage: Usage) -> None:
+        if not self._is_begun:
+            self._is_begun, self.usage = True, usage
+            return
         mine = self.usage
         self.usage = Usage(
             prompt_tokens=mine.prompt_tokens + usage.prompt_tokens,
@@ -181,20 +182,35 @@ class _Answer:
         self._plan = plan
         self._part = part
         self._bill = bill
+        self._asked: tuple[Sent, Reply] | None = None
         self._drafts: list[Draft] = []
         self._has_stops = False
         """Whether an answer may be over here before it is over there."""
+
+    async def at_once(self) -> list[Event] | None:
+        """As `events`, where the answer comes in one piece and is text and nothing else. None where one has to look
+        closer; then `events` go on with what was asked here."""
+        sent, reply = self._asked = await self._ask(self._plan.request)
+        if reply.is_stream or sent.reading.stops is not None:
+            return None
+        answer = plain_answer(await reply.document(), self._part.first)
+        if answer is None:
+            return None
+        self._bill.add(answer.usage)
+        return [*map(Noticed, sent.warnings), answer.text, answer.stopped]
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """All but the start and the finish."""
         request = self._plan.request
         for may_try_again in (self._plan.may_try_again(self._part), False):
-            sent = await self._written(request)
+            sent, reply = self._asked or await self._ask(request)
+            self._asked = sent, reply
+            self._begin(sent, request)
             drafts = self._drafts
             for warning in sent.warnings:
                 yield Noticed(warning)
-            reader = sent.reader
-            async with aclosing(self._upstream.documents(sent.route, sent.body)) as documents:
+            reader = self._reader
+            async with aclosing(reply.documents()) as documents:
                 while True:
                     document = await (_last_of(documents) if reader.is_over else anext(documents, _BROKEN_OFF))
                     if document is _BROKEN_OFF:
@@ -206,6 +222,7 @@ class _Answer:
                             yield event
                     if self._has_stops and all(draft.is_stopped for draft in drafts):
                         break
+            self.close()
             for event in self._end(sent, request):
                 yield event
             if not may_try_again or not drafts[0].problem or drafts[0].has_shown:
@@ -216,25 +233,34 @@ class _Answer:
             for event in draft.settle():
                 yield event
 
-    async def _written(self, request: Request) -> Sent:
-        """What the server is sent; the drafts of its answer are empty."""
+    def close(self) -> None:
+        """Nobody wants the rest of what was asked last."""
+        if self._asked is not None:
+            self._asked[1].close()
+            self._asked = None
+
+    async def _ask(self, request: Request) -> tuple[Sent, Reply]:
         # A long chat may take a template a while.
-        size = CHARACTERS_PER_TOKEN * _num_tokens(request)
-        part = self._part
-        sent = await run_aside(lambda: self._plan.send(part, request), size)
+        size = CHARACTERS_PER_TOKEN * self._plan.num_tokens
+        sent = await run_aside(lambda: self._plan.send(self._part, request), size)
+        return sent, await self._upstream.ask(sent.route, sent.body)
+
+    def _begin(self, sent: Sent, request: Request) -> None:
+        """Reader and drafts of the answer are empty."""
+        self._reader = sent.new_reader()
         self._has_stops = sent.reading.stops is not None
+        part = self._part
         self._drafts = [
             Draft(part.first + number, f"{request.id}/{part.first + number}", sent.reading, self._plan.rules)
             for number in range(part.n)
         ]
-        return sent
 
     def _end(self, sent: Sent, request: Request) -> list[Event]:
         """Once the server has said all, or enough."""
         is_enough = self._has_stops and all(draft.is_stopped for draft in self._drafts)
-        if not (is_enough or sent.reader.is_over or sent.reader.has_all):
+        if not (is_enough or self._reader.is_over or self._reader.has_all):
             raise self._upstream.judge.broken("ended its answer before it began")
-        events = [event for last in sent.reader.finish() for event in self._last(last)]
+        events = [event for last in self._reader.finish() for event in self._last(last)]
         self._account(sent, request)
         return events
 
@@ -247,10 +273,10 @@ class _Answer:
         return draft.end(last)
 
     def _account(self, sent: Sent, request: Request) -> None:
-        if sent.reader.usage is not None:
-            self._bill.add(sent.reader.usage)
+        if self._reader.usage is not None:
+            self._bill.add(self._reader.usage)
         else:
-            self._bill.estimate(_num_tokens(request), sum(draft.num_tokens for draft in self._drafts))
+            self._bill.estimate(num_tokens_of(request), sum(draft.num_tokens for draft in self._drafts))
 
 
 async def _last_of(documents: AsyncGenerator[Document | None, None]) -> Document | None:

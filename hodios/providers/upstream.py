@@ -1,6 +1,6 @@
 """The connection to one other server: bodies out, JSON documents in, streamed or whole. Knows no dialect.
 
-A generator that is closed closes its connection, which is how a server learns that nobody waits any more.
+A reply that is closed closes its connection, which is how a server learns that nobody waits any more.
 """
 
 from __future__ import annotations
@@ -51,33 +51,18 @@ class Upstream:
         if client is not None:
             client.close()
 
-    async def documents(self, route: str, body: Mapping[str, Any]) -> AsyncGenerator[Document | None, None]:
-        """The JSON objects of the answer to a POST of `body` to `route`, in order; None where the server said that
-        this was all.
+    async def ask(self, route: str, body: Mapping[str, Any]) -> Reply:
+        """The answer to a POST of `body` to `route`, once it has begun. It has to be closed.
 
         Raises InvalidRequest and Overloaded as the server does, TimedOut, and ProviderError for all else.
         """
         patience = _Patience(self._remote)
         response = await self._post(route, body, patience)
+        if response.status == 200:
+            return Reply(self, response, patience, is_stream=_is_stream(response, body))
         try:
-            if response.status != 200:
-                raise self._refusal(response, await self._all(response, patience, _MOST_REFUSAL_BYTES))
-            if not _is_stream(response, body):
-                yield self._read(await self._all(response, patience, MOST_BYTES + 1))
-                yield None
-                return
-            events = EventReader()
-            is_open = True
-            while is_open:
-                chunk = await self._chunk(response, patience)
-                is_open = bool(chunk)
-                for data in events.push(chunk) if is_open else events.finish():
-                    if data.strip() == _DONE:
-                        yield None
-                        return
-                    yield self._read(data)
+            raise self._refusal(response, await self.all(response, patience, _MOST_REFUSAL_BYTES))
         finally:
-            # Of a connection whose answer was read to its end this takes nothing: it is kept.
             response.close()
 
     async def status_of(self, route: str, within_s: float) -> int | None:
@@ -116,14 +101,14 @@ class Upstream:
         except (*_FAILURES, TimeoutError) as error:
             raise self._failure(error, patience) from None
 
-    async def _all(self, response: Response, patience: _Patience, most_bytes: int) -> bytes:
+    async def all(self, response: Response, patience: _Patience, most_bytes: int) -> bytes:
         """The whole body, or as much of it as anybody wants to know."""
-        body = await self._chunk(response, patience)
-        while len(body) < most_bytes and not response.is_read and (chunk := await self._chunk(response, patience)):
+        body = await self.chunk(response, patience)
+        while len(body) < most_bytes and not response.is_read and (chunk := await self.chunk(response, patience)):
             body += chunk
         return body[:most_bytes]
 
-    async def _chunk(self, response: Response, patience: _Patience) -> bytes:
+    async def chunk(self, response: Response, patience: _Patience) -> bytes:
         """What has come of the body, at least a byte; b"" at its end."""
         try:
             chunk = await response.read(patience.deadline_s())
@@ -154,7 +139,7 @@ class Upstream:
         told = None if retry_after is None else retry_after.decode("latin-1")
         return self.judge.refusal(response.status, body, retry_after=told, now=self._clock())
 
-    def _read(self, data: bytes) -> Document:
+    def read(self, data: bytes) -> Document:
         """One JSON object. Raises what the server says where it is an error."""
         try:
             document = _decode(data)
@@ -165,6 +150,45 @@ class Upstream:
         if document.get("error"):
             raise self.judge.told_midway(document["error"])
         return document
+
+
+class Reply:
+    """What a server answers: one document, or a stream of them."""
+
+    def __init__(self, upstream: Upstream, response: Response, patience: _Patience, *, is_stream: bool) -> None:
+        self.is_stream = is_stream
+        self._upstream = upstream
+        self._response = response
+        self._patience = patience
+        self._document: Document | None = None
+
+    async def document(self) -> Document:
+        """Where it is no stream: all of it. Raises TimedOut, ProviderError."""
+        if self._document is None:
+            body = await self._upstream.all(self._response, self._patience, MOST_BYTES + 1)
+            self._document = self._upstream.read(body)
+        return self._document
+
+    async def documents(self) -> AsyncGenerator[Document | None, None]:
+        """The JSON objects in order; None where the server said that this was all. Raises TimedOut, ProviderError."""
+        if not self.is_stream:
+            yield await self.document()
+            yield None
+            return
+        upstream, events = self._upstream, EventReader()
+        is_open = True
+        while is_open:
+            chunk = await upstream.chunk(self._response, self._patience)
+            is_open = bool(chunk)
+            for data in events.push(chunk) if is_open else events.finish():
+                if data.strip() == _DONE:
+                    yield None
+                    return
+                yield upstream.read(data)
+
+    def close(self) -> None:
+        """Of a connection whose answer was read to its end this takes nothing: it is kept."""
+        self._response.close()
 
 
 class _Patience:
