@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from msgspec import Struct
 
@@ -79,6 +79,12 @@ def check_workers(num_workers: int, store_url: str | None, limits_url: str | Non
 
 def default_url(home: Path) -> str:
     return f"sqlite:///{quote(str(home / 'hodios.db'))}"
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The file that a URL means; None where it means a server."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)[1:]) if parts.scheme == "sqlite" else None
 
 
 def shown(url: str) -> str:

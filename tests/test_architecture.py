@@ -33,6 +33,10 @@ HEAVY = {
     "aiohttp", "alembic", "asyncpg", "gguf", "jinja2", "llguidance", "numpy", "openvino", "redis", "sqlalchemy",
     "starlette", "tokenizers", "uvicorn",
 }  # fmt: skip
+ELSEWHERE = {
+    "jsonschema", "mako", "pygments", "rich", "scipy", "sqlalchemy.dialects.postgresql", "sqlalchemy.orm", "typer",
+}  # fmt: skip
+"""Not too heavy for commands, and for nobody to whom they are of no use."""
 
 
 def name_of(path: Path) -> str:
@@ -90,10 +94,14 @@ def test_the_environment_is_read_in_one_place(path: Path) -> None:
     assert not forbidden & (used | imported)
 
 
-def loaded_by(statement: str) -> set[str]:
+def modules_loaded_by(statement: str) -> set[str]:
     program = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout
-    return {name.partition(".")[0] for name in json.loads(output)}
+    return set(json.loads(output))
+
+
+def loaded_by(statement: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_loaded_by(statement)}
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
@@ -103,6 +111,18 @@ def test_importing_the_package_loads_nothing_else() -> None:
 @pytest.mark.parametrize("module", ["cli.main", "config", "errors", "types", "events", "engine.messages"])
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert not loaded_by(f"import hodios.{module}") & HEAVY
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("api.__main__", HEAVY - {"jinja2", "sqlalchemy", "starlette", "uvicorn"} | ELSEWHERE),
+        ("cli.parent", HEAVY | ELSEWHERE | {"click", "hodios.store.database", "prometheus_client", "uvloop"}),
+    ],
+)
+def test_processes_that_stay_load_nothing_that_others_need(module: str, spared: set[str]) -> None:
+    """Of a gateway without models of its own: whatever they load takes memory for as long as the server runs."""
+    assert not modules_loaded_by(f"import hodios.{module}") & spared
 
 
 def documentation(*names: str) -> str:

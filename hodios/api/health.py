@@ -14,10 +14,15 @@ from hodios.api.status import StatusPage
 from hodios.gateway import Gateway
 from hodios.guard.panel import Panel
 from hodios.providers.catalog_store import CatalogStore
+from hodios.providers.local import NAME as LOCAL
+
+PATIENCE_S = 120.0
+"""As long after its start a process with a model that is ready waits for those of this machine that still load."""
 
 
 class Health:
-    """The handlers of the probes. Ready is whoever has a model that is."""
+    """The handlers of the probes. Ready is whoever has a model that is, once those of this machine have loaded: whoever
+    is told so may ask for any of them."""
 
     def __init__(
         self,
@@ -38,9 +43,14 @@ class Health:
         self._processes = processes
         self._monotonic = monotonic
         self._since = monotonic()
+        self._has_loaded = False
 
     def _is_ready(self) -> bool:
-        return any(health.state == "ready" for _, health in self._gateway.health())
+        states = {(provider, health.state) for provider, health in self._gateway.health()}
+        # Later on others are not held up by a model that somebody loads beside them.
+        if (LOCAL, "loading") not in states or self._monotonic() - self._since >= PATIENCE_S:
+            self._has_loaded = True
+        return self._has_loaded and any(state == "ready" for _, state in states)
 
     def handlers(self) -> dict[RouteName, Callable[[Exchange], Awaitable[None]]]:
         return {"live": self.live, "ready": self.ready, "health": self.details}

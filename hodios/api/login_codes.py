@@ -32,6 +32,11 @@ def mint(admin_key: str, now_s: float, random_bytes: Callable[[int], bytes] = se
     return f"{said}.{_signature(admin_key, said)}"
 
 
+def link(url: str, admin_key: str, now_s: float) -> str:
+    """To the page of the server at `url`. What stands behind # is never sent to a server, and so in no log."""
+    return f"{url}/ui/login#code={mint(admin_key, now_s)}"
+
+
 def read(code: str, admin_key: str, now_s: float) -> LoginCode:
     """Raises AuthenticationError, which says what to do."""
     said, _, signature = code.rpartition(".")

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from hodios.config import Config
+import msgspec
+from msgspec import structs
+
+from hodios.config import Config, environment
 from hodios.errors import Conflict, InvalidRequest, NotFound, SetupError
 from hodios.providers.control import Served
 from hodios.providers.installed import InstalledModel, find, installed
+from hodios.providers.launch import ask_for_death_signal
 from hodios.providers.prepared import Prepared
+from hodios.providers.sockets import socket_path
 
 DRAIN_S = 30.0
 """How long answers may take that are under way when their model is unloaded."""
+Prepare = Callable[[InstalledModel, Config], Awaitable[Prepared]]
+"""Raises SetupError."""
 
 
 class Engines(Protocol):
@@ -34,7 +46,9 @@ class LocalModels:
         engines: Engines,
         on_change: Callable[[Served], None],
         drained: Callable[[str], Awaitable[None]],
+        prepare: Prepare,
     ) -> None:
+        self._prepare = prepare
         self._config = config
         self._served = {each.card.id: each for each in prepared}
         self._engines = engines
@@ -56,11 +70,8 @@ class LocalModels:
         async with self._lock:
             if model.id in self._served:
                 return
-            # Imported here because it loads what reads GGUF files.
-            from hodios.providers.prepare import prepare
-
             try:
-                prepared = await asyncio.to_thread(prepare, model, self._config)
+                prepared = await self._prepare(model, self._config)
             except SetupError as error:
                 raise Conflict(f"{model.id} cannot be loaded: {error}") from error
             self._problems.pop(model.id, None)
@@ -106,3 +117,28 @@ class LocalModels:
             there = ", ".join(each.id for each in found) or "none"
             raise NotFound(f"the model {name[:200]!r} is not installed; there: {there[:1000]}")
         return model
+
+
+async def prepared_apart(model: InstalledModel, config: Config) -> Prepared:
+    """As `providers.prepare.prepare`, in a process that takes with it what reading a model's file loads."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hodios.providers.prepare_worker", model.id),
+        env=environment(structs.replace(config, launch=(), workers=1), with_key=False),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+        preexec_fn=ask_for_death_signal(os.getpid()),
+    )
+    try:
+        told, words = await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if process.returncode:
+        said = words.decode(errors="replace").strip().rpartition("\n")[2]
+        raise SetupError(said or f"preparing it ended with code {process.returncode}")
+    made = msgspec.json.decode(told, type=Prepared)
+    # Its engine is this process's child.
+    return structs.replace(made, socket=str(socket_path(config.home, Path(made.folder).name)))

@@ -26,12 +26,7 @@ def ui(
     key = known_key(config)
     if key is None:
         raise ConfigError(f"No admin key is known in {config.home}. Start the server first: {program()} serve")
-    link = login_link((url or server_url(config)).rstrip("/"), key, time.time())
+    link = login_codes.link((url or server_url(config)).rstrip("/"), key, time.time())
     stdout().print(link)
     if open_ and not webbrowser.open(link):
         stderr().print("No browser could be started here; open the link in one.", style="yellow")
-
-
-def login_link(url: str, key: str, now_s: float) -> str:
-    """What stands behind # is never sent to a server, and so in no log."""
-    return f"{url}/ui/login#code={login_codes.mint(key, now_s)}"

@@ -15,7 +15,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
 from sqlalchemy.dialects import sqlite
@@ -24,6 +23,7 @@ from sqlalchemy.engine import URL
 from hodios.errors import ConfigError
 from hodios.store.connection import AsyncConnection, dispose, transaction
 from hodios.store.failures import StoreUnavailable
+from hodios.store_settings import sqlite_path
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -74,8 +74,8 @@ class Database:
     def open(cls, url: str, *, timeout_s: float = TIMEOUT_S, is_patient: bool = False) -> Database:
         """`url` as `store_settings.url` accepts it. After `timeout_s` without an answer the database counts as down;
         where `is_patient`, statements may take as long as they take. Raises ConfigError where SQLite is too old."""
-        if urlsplit(url).scheme == "sqlite":
-            path = _path_in(url)
+        path = sqlite_path(url)
+        if path is not None:
             prepare = partial(_write_ahead, path, timeout_s)
             return cls(_open_sqlite(path, timeout_s), timeout_s, (sqlite3.Error,), prepare)
         # Imported here because most have no PostgreSQL, and its driver is large.
@@ -224,10 +224,6 @@ def _begin(connection: Connection) -> None:
     # One that begins to write in its middle could be refused there: those that write say so at once.
     if connection.get_execution_options().get("is_writing", True):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _path_in(url: str) -> Path:
-    return Path(unquote(urlsplit(url).path)[1:])
 
 
 def _is_collision(error: exc.DBAPIError) -> bool:

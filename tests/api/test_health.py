@@ -5,10 +5,27 @@ from typing import Any
 
 import pytest
 
+from hodios.api.app import create_app
+from hodios.api.health import PATIENCE_S
+from hodios.config import Config
 from hodios.providers.base import ModelHealth
+from hodios.providers.echo import EchoProvider
+from tests.api.conftest import Caller
 
 READY = ModelHealth(model="a", state="ready", stats={"num_running": 2.0, "free_blocks": 7.0})
 BAD = ModelHealth(model="b", state="restarting", message="it crashed", num_restarts=3)
+
+
+class Known(EchoProvider):
+    """Of which is known how it is doing."""
+
+    def __init__(self, name: str, *states: ModelHealth) -> None:
+        super().__init__()
+        self.name = name
+        self.states = list(states)
+
+    def health(self) -> list[ModelHealth]:
+        return self.states
 
 
 @pytest.mark.parametrize(
@@ -20,6 +37,32 @@ async def test_ready_is_who_has_a_ready_model(scripted: Any, states: Any, status
     assert (answer.status, answer.json()) == (status, {"status": word})
     assert (await call("GET", "/health")).status == status
     assert (await call("GET", "/health/live")).json() == {"status": "live"}
+
+
+async def test_ready_waits_for_the_models_of_this_machine_once(config: Config) -> None:
+    """Whoever is told so at the start may ask for any of them; later on one that is loaded holds nobody up."""
+    loading = ModelHealth(model="maker/model", state="loading")
+    local, remote = Known("local", loading), Known("far", READY)
+    call = Caller(create_app(config, [local, remote]))
+
+    async def status() -> int:
+        return (await call("GET", "/health/ready")).status
+
+    assert await status() == 503
+    local.states = [READY]
+    assert await status() == 200
+    local.states = [READY, loading]
+    assert await status() == 200
+
+
+async def test_ready_does_not_wait_for_ever(config: Config) -> None:
+    loading = ModelHealth(model="maker/model", state="loading")
+    providers = [Known("local", loading), Known("far", READY)]
+    now_s = [0.0]
+    call = Caller(create_app(config, providers, monotonic=lambda: now_s[0]))
+    assert (await call("GET", "/health/ready")).status == 503
+    now_s[0] = PATIENCE_S
+    assert (await call("GET", "/health/ready")).status == 200
 
 
 async def test_the_details_name_every_model(scripted: Any) -> None:

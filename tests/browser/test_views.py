@@ -11,7 +11,7 @@ from live_server import KEY
 from playwright.sync_api import Page, Route, expect
 from visit import HERMES, MODEL, Visit
 
-from hodios.cli.ui import login_link
+from hodios.api import login_codes
 
 STARTER = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -31,7 +31,7 @@ def test_signing_in_and_out(visitor: Visit) -> None:
 
 def test_a_link_signs_in_once(visitor: Visit) -> None:
     visitor.expected = ("status of 401",)
-    link = login_link(visitor.url, KEY, time.time())
+    link = login_codes.link(visitor.url, KEY, time.time())
     page = visitor.page
     page.goto(link)
     expect(page.get_by_role("heading", name="Models")).to_be_visible()

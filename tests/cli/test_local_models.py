@@ -26,7 +26,6 @@ from hodios.cli.pulls import Pulls
 from hodios.config import Config
 from hodios.engine.client import EngineClient
 from hodios.errors import NotEnoughMemory
-from hodios.providers import prepare
 from hodios.providers.control_client import Control
 from hodios.providers.installed import InstalledModel
 from hodios.providers.local import LocalModel, LocalProvider
@@ -78,7 +77,7 @@ class Engines:
         await self.running.pop(model).__aexit__(None, None, None)
 
 
-def prepared(model: InstalledModel, config: Config) -> Prepared:
+def made(model: InstalledModel, config: Config) -> Prepared:
     card = structs.replace(CARD, id=model.id, aliases=model.aliases)
     socket = str(config.home / f"{model.path.stem}.sock")
     return Prepared(card=card, model_file="", folder="", socket=socket, eos_ids=[])
@@ -96,10 +95,16 @@ class Machine:
     def __init__(self, config: Config, stack: AsyncExitStack) -> None:
         self.config = config
         self.engines = Engines()
+        self.unreadable = ""
         self.server = ControlServer(config.home / "c.sock", Pulls({}, argv=(sys.executable, "-S", "-E", "-c", PULLER)))
-        self.models = LocalModels(config, [], self.engines, self.server.tell, self.server.drained)
+        self.models = LocalModels(config, [], self.engines, self.server.tell, self.server.drained, self.prepare)
         self.engines.models = self.models
         self._stack = stack
+
+    async def prepare(self, model: InstalledModel, config: Config) -> Prepared:
+        if self.unreadable:
+            raise NotEnoughMemory(self.unreadable)
+        return made(model, config)
 
     async def api(self) -> Caller:
         """One more API process."""
@@ -113,8 +118,7 @@ class Machine:
 
 
 @pytest.fixture
-async def machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Machine]:
-    monkeypatch.setattr(prepare, "prepare", prepared)
+async def machine(home: Path) -> AsyncIterator[Machine]:
     async with AsyncExitStack() as stack:
         machine = Machine(Config(home=home, admin_key=KEY), stack)
         await machine.server.start(machine.models)
@@ -217,7 +221,7 @@ async def test_who_does_not_end_is_not_waited_for_for_ever(machine: Machine, mon
     assert await states(call) == {ONE: "installed", TWO: "installed"}
 
 
-async def test_what_does_not_fit_is_refused_with_numbers(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_does_not_fit_is_refused_with_numbers(machine: Machine) -> None:
     call = await machine.api()
     await call("POST", f"{MODELS}/{TWO}/load")
     machine.engines.refusing = "The model does not fit: its weights take 9.1 GiB, but 3.2 GiB are free."
@@ -230,19 +234,16 @@ async def test_what_does_not_fit_is_refused_with_numbers(machine: Machine, monke
     machine.engines.refusing = ""
     assert (await call("POST", f"{MODELS}/{ONE}/load")).json()["error"] is None
 
-    def unreadable(model: InstalledModel, config: Config) -> Prepared:
-        raise NotEnoughMemory("no room for 5 GiB")
-
     await call("POST", f"{MODELS}/{ONE}/unload")
-    monkeypatch.setattr(prepare, "prepare", unreadable)
+    machine.unreadable = "no room for 5 GiB"
     answer = await call("POST", f"{MODELS}/{ONE}/load")
     assert (answer.status, "5 GiB" in answer.error["message"]) == (409, True)
 
 
 def test_a_model_from_the_start_that_is_refused_is_not_one_that_was_asked_for(home: Path) -> None:
-    first = prepared(InstalledModel(id=ONE, path=home, files=(), size_bytes=0, quantization=""), Config(home=home))
+    first = made(InstalledModel(id=ONE, path=home, files=(), size_bytes=0, quantization=""), Config(home=home))
     told: list[Any] = []
-    models = LocalModels(Config(home=home), [first], Engines(), told.append, None)  # type: ignore[arg-type]
+    models = LocalModels(Config(home=home), [first], Engines(), told.append, None, None)  # type: ignore[arg-type]
     assert not models.refused("api", "x")
     assert not models.refused(ONE, "too large")
     assert (models.served.models, models.served.problems) == ([], {ONE: "too large"})

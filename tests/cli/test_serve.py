@@ -18,7 +18,8 @@ import pytest
 from live_server import PATIENCE_S
 
 from hodios.cli.announcement import example
-from hodios.cli.serve import bind, children, chosen
+from hodios.cli.children import children
+from hodios.cli.serve import bind, chosen
 from hodios.config import Config
 from hodios.errors import ConfigError, SetupError
 from hodios.providers.prepared import Prepared

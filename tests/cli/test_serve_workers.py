@@ -24,7 +24,8 @@ from live_server import KEY, PATIENCE_S, LiveServer, start, until
 from postgresql_server import running
 from redis_server import RedisServer
 
-from hodios.cli.serve import bind, children
+from hodios.cli.children import children
+from hodios.cli.serve import bind
 from hodios.config import Config
 from hodios.providers.prepared import Prepared
 from hodios.store.database import Database

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hodios.cli.serve import children, placed
+from hodios.cli.children import children
+from hodios.cli.serve import placed
 from hodios.config import Config
 from hodios.launches import LAUNCHED_AS, Launch
 from hodios.providers.launch import ChildEvent, Pace, Supervisor
