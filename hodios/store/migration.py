@@ -14,8 +14,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
 from hodios.store.database import Database
+from hodios.store.partial_indexes import whole_metadata
 from hodios.store.revision import NEEDED
-from hodios.store.schema import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -36,6 +36,7 @@ async def downgrade(database: Database, revision: str) -> None:
 async def differences(database: Database) -> list[str]:
     """What is otherwise in the database than in `schema`. Tables of others are none of our business. Raises
     StoreUnavailable."""
+    metadata = whole_metadata()
 
     def is_ours(name: str | None, kind: str, _: object) -> bool:
         return kind != "table" or name in metadata.tables

@@ -1,4 +1,7 @@
-"""The tables, the same in both databases. How they came to be stands in `migrations`; a test holds both together."""
+"""The tables, the same in both databases. How they came to be stands in `migrations`; a test holds both together.
+
+Indexes of some rows alone stand in `partial_indexes`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,6 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
-    literal_column,
 )
 from sqlalchemy.engine import Dialect
 
@@ -208,33 +210,6 @@ requests = Table(
 Index(None, requests.c.at_s, requests.c.request_id)
 Index(None, requests.c.key_id, requests.c.at_s, requests.c.request_id)
 
-
-_is_unusual = requests.c.status != literal_column(str(OK))
-Index(
-    "ix_requests_status",
-    requests.c.status,
-    requests.c.at_s,
-    requests.c.request_id,
-    sqlite_where=_is_unusual,
-    postgresql_where=_is_unusual,
-)
-_has_failed = requests.c.error_code.is_not(None)
-Index(
-    "ix_requests_errors", requests.c.at_s, requests.c.request_id, sqlite_where=_has_failed, postgresql_where=_has_failed
-)
-
-
-def _index_where_known(column: Column[Any], *others: Column[Any]) -> None:
-    """Rows without a value take no room in it."""
-    is_known = column.is_not(None)
-    Index(None, column, *others, sqlite_where=is_known, postgresql_where=is_known)
-
-
-_index_where_known(attempts.c.user, attempts.c.at_s, attempts.c.request_id, attempts.c.number)
-_index_where_known(requests.c.answer_id)
-for _column in (requests.c.project_id, requests.c.user, requests.c.model, requests.c.provider):
-    _index_where_known(_column, requests.c.at_s, requests.c.request_id)
-
 hourly = Table(
     "hourly",
     metadata,
@@ -276,7 +251,6 @@ contents = Table(
 )
 """Of keys whose policy says so, and of nobody else."""
 Index(None, contents.c.at_s)
-_index_where_known(contents.c.user)
 
 chores = Table(
     "chores",
