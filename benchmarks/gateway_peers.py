@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from benchmarks import gateway_plan as plan
 from benchmarks.processes import BenchmarkError, Process
+from benchmarks.resident import family_mib
 
 PACKAGES = {
     plan.VLLM_ROUTER: "vllm-router==0.1.17",
@@ -157,8 +158,8 @@ class Gateway:
                 os.kill(pid, number)
 
     def resident_mib(self) -> float:
-        """Of all its processes together; what they share counts as often as it is shared."""
-        return sum(map(resident_mib, tree(self._process.pid)))
+        """Of all its processes together."""
+        return family_mib(tree(self._process.pid))
 
 
 def on_cpu(cpu: int, argv: list[str]) -> list[str]:
