@@ -86,6 +86,10 @@ class Plan:
         """About what the prompts have; the server counts only at the end."""
 
     @property
+    def provider(self) -> str:
+        return self._served.card.provider
+
+    @property
     def request(self) -> Request:
         """As the server is asked, at first."""
         return self._request

@@ -261,6 +261,8 @@ class _Answer:
         if not (is_enough or self._reader.is_over or self._reader.has_all):
             raise self._upstream.judge.broken("ended its answer before it began")
         events = [event for last in self._reader.finish() for event in self._last(last)]
+        if not (is_enough or self._reader.is_over):
+            events.append(Noticed(_unsaid(self._plan.provider)))
         self._account(sent, request)
         return events
 
@@ -286,6 +288,12 @@ async def _last_of(documents: AsyncGenerator[Document | None, None]) -> Document
         async with asyncio.timeout(_USAGE_WAIT_S):
             return await anext(documents)
     return None
+
+
+def _unsaid(provider: str) -> Warning:
+    """Some say only that this was all."""
+    message = f"{provider} did not say why its answer ended: it is taken for whole"
+    return Warning("finish_reason", "assumed_finish_reason", message)
 
 
 def _asked_again(problem: str) -> Warning:

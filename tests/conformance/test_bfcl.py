@@ -73,8 +73,10 @@ def is_full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module")
-def client(live_server: LiveServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{live_server.url}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE_S) as client:
+def client(live_server: LiveServer, is_full: bool) -> Iterator[openai.OpenAI]:
+    # It counts from question to answer, and longer answers take longer: on a machine that others use, minutes.
+    patience_s = PATIENCE_S * (MAX_TOKENS_FULL / MAX_TOKENS if is_full else 1)
+    with openai.OpenAI(base_url=f"{live_server.url}/v1", api_key=KEY, max_retries=0, timeout=patience_s) as client:
         yield client
 
 

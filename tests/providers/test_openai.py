@@ -462,6 +462,37 @@ async def test_broken_streams_are_errors_of_the_provider(
         await ask(await provide(), chat())
 
 
+ASSUMED = ("finish_reason", "assumed_finish_reason")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "told"),
+    [
+        ([chunk(content="a"), chunk(finish="stop")], []),
+        ([chunk(content="a")], [ASSUMED]),
+        ([chunk(content="a"), chunk(content="b", index=1), chunk(finish="stop")], [ASSUMED]),
+        ([chunk(content="a", finish="stop"), chunk(content="b", index=1, finish="length")], []),
+    ],
+)
+async def test_who_says_that_this_was_all_and_not_why_is_believed_and_it_is_told(
+    upstream: ScriptedUpstream, provide: Provide, chunks: Sequence[Any], told: list[Any]
+) -> None:
+    upstream.replies = [stream(*chunks, usage())]
+    events = await ask(await provide(), chat(n=1 + max(each["choices"][0]["index"] for each in chunks)))
+    assert codes(events) == told
+    assert {event.finish_reason for event in events if isinstance(event, Stopped)} <= {"stop", "length"}
+
+
+async def test_a_whole_document_that_does_not_say_why_it_ended(upstream: ScriptedUpstream, provide: Provide) -> None:
+    gateway = await provide({"is_streaming": False})
+    for reason, told in (("stop", []), (None, [ASSUMED])):
+        message = {"role": "assistant", "content": "a"}
+        choices = [{"index": 0, "message": message, "finish_reason": reason}]
+        upstream.replies = [document({**usage(), "choices": choices})]
+        events = await ask(gateway, chat())
+        assert (text_of(events), codes(events)) == ("a", told)
+
+
 async def test_whole_answers_that_are_broken(upstream: ScriptedUpstream, provide: Provide) -> None:
     gateway = await provide({"is_streaming": False})
     upstream.replies = [
