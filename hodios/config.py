@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -168,6 +170,45 @@ def hub_endpoint(env: Mapping[str, str] = os.environ) -> tuple[str, str | None]:
     return env.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co", env.get("HF_TOKEN") or None
 
 
+class Exposed(Struct, frozen=True):
+    """A file that others than its owner can open."""
+
+    path: Path
+    secrets: tuple[str, ...]
+    """The settings in it that nobody else should know."""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.path} is open to others than its owner, and holds {', '.join(self.secrets)}"
+
+    @property
+    def fix(self) -> str:
+        return f"Run: chmod 600 {self.path}"
+
+
+def exposed_file(env: Mapping[str, str] = os.environ) -> Exposed | None:
+    """The file of the settings that `load` reads, where it holds secrets for everybody's eyes; None where it does not.
+
+    It is not ours to change: whoever put it there may have meant a group to read it.
+    """
+    path = _find_file(env, _from_environment(env).get("home") or _default_home(env))
+    if path is None or not stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return None
+    secrets = tuple(_secrets_in(_document(path)))
+    return Exposed(path, secrets) if secrets else None
+
+
+def _secrets_in(document: Mapping[str, Any]) -> Iterator[str]:
+    for setting in SETTINGS:
+        section = document.get(setting.section, {}) if setting.section else document
+        value = section.get(setting.option or setting.name)
+        # An address without a password is none.
+        if setting.is_secret and value and ("://" not in value or urlsplit(value).password):
+            yield setting.key
+    for launch in document.get("launch", ()):
+        yield from (f"launch.env.{name}" for name in launch.get("env", ()) if name.endswith(KEY_ENDINGS))
+
+
 def _default_home(env: Mapping[str, str]) -> Path:
     data = env.get("XDG_DATA_HOME", "")
     if data.startswith("/"):
@@ -199,11 +240,15 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _document(path: Path) -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}. Mend that line, or remove the file.") from error
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    document = _document(path)
     known = {setting.key: setting for setting in SETTINGS}
     sections = {setting.section for setting in SETTINGS} - {""}
     values: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hodios import config
-from hodios.config import Config, environment, load, with_overrides
+from hodios.config import Config, environment, exposed_file, load, with_overrides
 from hodios.errors import ConfigError
 from hodios.setting_values import is_loopback
 from hodios.settings import SETTINGS
@@ -272,3 +273,44 @@ def test_the_hub_is_named_by_its_own_variables() -> None:
 def test_whatever_stands_in_the_environment_loads_or_is_told(env: dict[str, str]) -> None:
     with contextlib.suppress(ConfigError):
         load({"HOME": "/"} | env)
+
+
+SECRETS = """
+[server]
+admin_key = "sk-0123456789abcdef0123456789"
+[store]
+url = "postgresql://ann:hidden@db.example/hodios"
+keys_secret = "0123456789abcdef0123456789"
+limits_url = "redis://cache.example:6379"
+[[launch]]
+name = "other"
+command = ["x", "{port}"]
+[launch.env]
+OTHER_API_KEY = "k"
+LANG = "C"
+"""
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604])
+def test_secrets_in_a_file_that_others_can_open_are_told(folder: Path, mode: int) -> None:
+    path = folder / "hodios.toml"
+    path.write_text(SECRETS)
+    path.chmod(mode)
+    env = {"HODIOS_CONFIG": str(path)}
+    found = exposed_file(env)
+    assert found is not None
+    assert found.secrets == ("server.admin_key", "store.url", "store.keys_secret", "launch.env.OTHER_API_KEY")
+    assert "hidden" not in found.sentence
+    assert found.fix == f"Run: chmod 600 {path}"
+    assert stat.S_IMODE(path.stat().st_mode) == mode, "it is not ours"
+    path.chmod(0o600)
+    assert exposed_file(env) is None
+
+
+def test_what_is_no_secret_may_be_open(folder: Path) -> None:
+    path = folder / "hodios.toml"
+    path.write_text("[server]\nport = 1\n[store]\nlimits_url = 'redis://cache.example'\n")
+    path.chmod(0o644)
+    assert exposed_file({"HOME": "/"}) is None
+    path.unlink()
+    assert exposed_file({"HOME": "/"}) is None

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from hodios import __version__, machine
 from hodios.cli.console import gigabytes, known_key, server_url
-from hodios.config import Config, load
+from hodios.config import Config, exposed_file, load
 from hodios.engine.memory import RUNTIME_BYTES, WEIGHTS_FACTOR
 from hodios.errors import DownloadFailed, SetupError
 from hodios.launches import PYTHON
@@ -59,6 +59,8 @@ def examine() -> Iterator[Check]:
         yield Check("fail", "settings", str(error))
         return
     yield Check("ok", "settings", f"home {config.home}, address {config.host}:{config.port}")
+    if (exposed := exposed_file()) is not None:
+        yield Check("warn", "settings", exposed.sentence, exposed.fix)
     yield check_cores(config, machine.num_physical_cores(), os.cpu_count() or 1, machine.cpu_quota())
     yield check_memory(machine.free_memory_bytes(), machine.total_memory_bytes())
     yield check_disk(config.home)

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from hodios import admin_key, launches
 from hodios.cli.console import download_progress, program, stderr
-from hodios.config import Config, environment, load, remote_keys, with_overrides
+from hodios.config import Config, environment, exposed_file, load, remote_keys, with_overrides
 from hodios.errors import ConfigError, SetupError
 from hodios.providers.installed import InstalledModel, find, installed
 from hodios.providers.starter import fetch_starter
@@ -48,6 +48,8 @@ def serve(
     """
     config = load(with_overrides(host=host, port=port, models=model or None, threads=threads, exact=exact))
     remote_keys(config)
+    if (exposed := exposed_file()) is not None:
+        stderr().print(f"{exposed.sentence}. {exposed.fix}", style="yellow")
     config = structs.replace(_with_key(config), launch=placed(config.launch))
     listener = bind(config)
     providers = others(config)

@@ -168,6 +168,16 @@ def test_doctor_finds_a_healthy_server(asking: Config, starter_model_path: Path,
     assert "its checksum is right" in result.stdout
 
 
+def test_doctor_tells_of_secrets_that_others_can_read(hodios_home: Path) -> None:
+    file = hodios_home / "hodios.toml"
+    file.write_text("[server]\nadmin_key = 'sk-0123456789abcdef0123456789'\n")
+    for mode, is_told in ((0o644, True), (0o600, False)):
+        file.chmod(mode)
+        shown = "".join(run("doctor").stdout.split())
+        assert ("andholdsserver.admin_key" in shown) is is_told
+        assert (f"chmod600{file}" in shown) is is_told
+
+
 def test_doctor_fails_on_what_would_not_work(hodios_home: Path) -> None:
     target = starter_path(hodios_home)
     target.parent.mkdir(parents=True)
