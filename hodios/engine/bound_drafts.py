@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,25 +33,29 @@ class GuessingMatcher:
         """Without `lookup` it only tells what is forced."""
         self._matcher = matcher
         self._lookup = lookup
-        self._bitmask = np.empty((1, (vocab_size + 31) // 32), np.int32)
-        self._place: int | None = None
-        """Stands for the tokens that are allowed now, where these are few and known."""
-        self._said: dict[int, tuple[int, bool]] = {}
+        self._here, self._beyond = np.empty((2, 1, (vocab_size + 31) // 32), np.int32)
+        self._is_seen = False
+        """Whether `_here` and `_place` are of where the answer stands."""
+        self._place: _Place | None = None
+        self._said: dict[_Place, tuple[int, bool]] = {}
         """By place: the token said there last, and whether it was the first or the same as before."""
         self._looked_up = range(0)
         """Which of the last proposal's tokens the lookup gave."""
 
     def fill_mask(self, bitmask: NDArray[np.int32], row: int) -> None:
+        if self._is_seen:
+            bitmask[row] = self._here[0]
+            return
         self._matcher.fill_mask(bitmask, row)
         if self._lookup is not None:
-            self._place = _place(bitmask[row], MOST_CHOICES)
+            self._place = _place(bitmask[row])
 
     def accept(self, token: int) -> None:
         self._matcher.accept(token)
         if self._place is not None:
             before = self._said.get(self._place)
             self._said[self._place] = token, before is None or before[0] == token
-            self._place = None
+        self._place, self._is_seen = None, False
 
     @property
     def is_finished(self) -> bool:
@@ -68,7 +73,7 @@ class GuessingMatcher:
             return []
 
     def _walk(self, lookup: PromptLookup, least_match: int, most_choices: int) -> list[int]:
-        ahead = self._matcher.copy()
+        ahead = self._matcher
         drafts: list[int] = []
         while not ahead.is_finished:
             more = ahead.forced_tokens()
@@ -76,6 +81,8 @@ class GuessingMatcher:
                 more = self._followed(lookup, ahead, drafts, least_match) or self._usual(ahead, most_choices)
             if not more:
                 break
+            # Where nothing is guessed, which is often, a copy would cost more than everything else.
+            ahead = ahead.copy() if ahead is self._matcher else ahead
             for token in more:
                 ahead.accept(token)
             drafts += more
@@ -85,14 +92,23 @@ class GuessingMatcher:
         if self._looked_up:
             return []
         guesses = lookup.propose(least_match, drafts)[: _MOST_DRAFTS - len(drafts)]
-        allowed = guesses[: ahead.num_allowed(guesses)]
+        if guesses and ahead is self._matcher:
+            # What may become too complex further on must not end the answer here.
+            ahead = ahead.copy()
+        allowed = guesses[: ahead.num_allowed(guesses)] if guesses else []
         self._looked_up = range(len(drafts), len(drafts) + len(allowed))
         return allowed
 
     def _usual(self, ahead: Matcher, most_choices: int) -> list[int]:
-        ahead.fill_mask(self._bitmask, 0)
-        place = _place(self._bitmask[0], most_choices)
-        token, is_usual = self._said.get(place, (0, False)) if place is not None else (0, False)
+        is_here = ahead is self._matcher
+        bitmask = self._here if is_here else self._beyond
+        ahead.fill_mask(bitmask, 0)
+        place = _place(bitmask[0])
+        if is_here:
+            self._place, self._is_seen = place, True
+        if place is None or place.num_choices > most_choices:
+            return []
+        token, is_usual = self._said.get(place, (0, False))
         return [token] if is_usual else []
 
     def report(self, num_proposed: int, num_accepted: int) -> None:
@@ -108,8 +124,14 @@ class GuessingMatcher:
             self._lookup.extend(tokens)
 
 
-def _place(words: NDArray[np.int32], most_choices: int) -> int | None:
-    """A number for the tokens that a mask allows, None where these are more than `most_choices`."""
-    if np.bitwise_count(words).sum() > most_choices:
-        return None
-    return hash(words.tobytes())
+class _Place(NamedTuple):
+    """Stands for the tokens that are allowed somewhere."""
+
+    num_choices: int
+    digest: int
+
+
+def _place(words: NDArray[np.int32]) -> _Place | None:
+    """Of the tokens that a mask allows; None where these are too many."""
+    num_choices = int(np.bitwise_count(words).sum())
+    return _Place(num_choices, hash(words.tobytes())) if num_choices <= MOST_CHOICES else None

@@ -33,10 +33,12 @@ class _Pending(NamedTuple):
 class GrammarQueue:
     """First come, first compiled. `waker` becomes readable when something is ready."""
 
-    def __init__(self, compile: Callable[[Grammar], object]) -> None:
-        """`compile` keeps what it made for the engine to find, and raises InvalidRequest."""
+    def __init__(self, compile: Callable[[Grammar], object], prepare: Callable[[], None]) -> None:
+        """`compile` keeps what it made for the engine to find, and raises InvalidRequest. `prepare` is called at once,
+        so that nobody has to wait for it; whatever it raises, the first `compile` raises too."""
         self._compile = compile
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
+        self._thread.submit(prepare)
         self._pending: list[_Pending] = []
         self.waker, self._bell = socket.socketpair()
         self.waker.setblocking(False)

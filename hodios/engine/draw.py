@@ -80,6 +80,8 @@ class Draw:
         self._ends = _ids_within([*eos_ids, *sampling.stop_token_ids], vocab_size)
         self._forbidden = {waits: self._forbidden_always(vocab_size, waits) for waits in (False, True)}
         self._set_counts(prompt, vocab_size, num_begun)
+        is_moved = self.seen is not None or self.output is not None or self.biased_ids.size
+        self._is_simple = self.greedy and not is_moved and sampling.logprobs is None
 
     def _set_biases(self, vocab_size: int) -> None:
         biases = dict(self.sampling.logit_bias)
@@ -128,6 +130,11 @@ class Draw:
             allowed[refused] = False
             if not allowed.any():
                 allowed[refused] = before
+
+    @property
+    def takes_peak(self) -> bool:
+        """Whether it takes the largest of the model's own logits, at most under a grammar, and tells no more of it."""
+        return self._is_simple and (self.matcher is not None or not self.forbidden.size)
 
     @property
     def waits(self) -> bool:

@@ -138,6 +138,11 @@ class Engine:
         """Make ready for submissions with this grammar, in whatever thread. Raises InvalidRequest."""
         return self._matcher(grammar)
 
+    def prepare(self) -> None:
+        """Make ready for the first grammar, in the thread that compiles."""
+        if self._grammars is not None:
+            self._grammars.prepare()
+
     def has_compiled(self, grammar: Grammar) -> bool:
         """Whether a submission with this grammar takes no longer than one without."""
         return self._grammars is not None and self._grammars.has(grammar)
@@ -288,28 +293,24 @@ class Engine:
         """Draw a token for each; where it is the one that was guessed, the next row counts too, and so on."""
         alive = list(speaking)
         while alive:
-            rows = [speaker.row for speaker in alive]
-            # Taking rows copies them, at 200 kB each; usually they are all there are.
-            wanted = logits if rows == list(range(len(logits))) else logits[rows]
-            drawn = self._draw(wanted, alive, outputs)
+            drawn = self._draw(logits, alive, outputs)
             alive = [speaker for speaker, each in drawn if self._say(speaker, each, outputs)]
 
     def _draw(self, logits: Logits, speaking: Sequence[Speaker], outputs: Outputs) -> list[tuple[Speaker, Drawn]]:
         """One token each; who has broken logits or a broken grammar ends in an error, and the others go on."""
+        draws, rows = [speaker.voice.draw for speaker in speaking], [speaker.row for speaker in speaking]
         try:
-            drawn = self._sampler.sample(logits, [speaker.voice.draw for speaker in speaking])
-            return list(zip(speaking, drawn, strict=True))
+            return list(zip(speaking, self._sampler.sample(logits, draws, rows), strict=True))
         except BadLogits as bad:
-            for row in bad.rows:
-                self._fail(speaking[row].sequence, outputs, "the model gave numbers that are not finite")
-            sound = [row for row in range(len(speaking)) if row not in bad.rows]
-            return self._draw(logits[sound], [speaking[row] for row in sound], outputs) if sound else []
+            for place in bad.rows:
+                self._fail(speaking[place].sequence, outputs, "the model gave numbers that are not finite")
+            sound = [speaker for place, speaker in enumerate(speaking) if place not in bad.rows]
+            return self._draw(logits, sound, outputs) if sound else []
         except GrammarFailure as failure:
             if len(speaking) == 1:
                 self._fail(speaking[0].sequence, outputs, str(failure), "response_format")
                 return []
-            singly = [self._draw(logits[i : i + 1], [speaker], outputs) for i, speaker in enumerate(speaking)]
-            return [pair for pairs in singly for pair in pairs]
+            return [pair for speaker in speaking for pair in self._draw(logits, [speaker], outputs)]
 
     def _say(self, speaker: Speaker, drawn: Drawn, outputs: Outputs) -> bool:
         """Accept one token. True if it was guessed, so that the row after it is good for another."""

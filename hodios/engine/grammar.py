@@ -113,8 +113,11 @@ class GrammarCompiler:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        # Takes a third of a second and much memory, which many an engine never needs.
         return build_tokenizer(self._tokenizer_json, self._vocab_size, self._eos_ids)
+
+    def prepare(self) -> None:
+        """Do what the first grammar would otherwise wait for: half a second of work. In the thread that compiles."""
+        _ = self._tokenizer
 
     def compile(self, grammar: Grammar) -> Matcher:
         """A matcher at the start of an answer. Raises InvalidRequest that says what cannot be honoured, and where.

@@ -34,6 +34,8 @@ WARM_LOGIT_ROWS = 64
 
 TRIED_ROWS = (2, 4, 8, 12, 16, 32)
 """Row counts of which the least is looked for whose kernels round as those of more rows do."""
+ROW_COST_TRIES = 8
+"""Steps of either kind from which the cost of a row is taken."""
 SCRATCH_STRIDE = 7919
 """Prime, so that the tokens of a scratch step differ."""
 
@@ -128,13 +130,15 @@ class Runner:
         few, many = (size for size in TRIED_ROWS if size >= TRIED_ROWS[-1] // 2)
         if many > self.max_batch_tokens:
             return 1.0
-        seconds = {size: min(self._time_scratch(size) for _ in range(3)) for size in (few, many)}
-        return (seconds[many] - seconds[few]) / (many - few) * few / seconds[few]
+        seconds = [(self._work_of_scratch(few), self._work_of_scratch(many)) for _ in range(ROW_COST_TRIES)]
+        least_few, least_many = (min(column) for column in zip(*seconds, strict=True))
+        return (least_many - least_few) / (many - few) * few / least_few
 
-    def _time_scratch(self, size: int) -> float:
-        began_s = time.perf_counter()
+    def _work_of_scratch(self, size: int) -> float:
+        # The processor's time, not the clock's: beside other work that would tell anything.
+        began_s = time.process_time()
         self._run_scratch(size)
-        return time.perf_counter() - began_s
+        return time.process_time() - began_s
 
     def _run_scratch(self, size: int) -> NDArray[np.float32]:
         """Logits of the first rows of a step that nobody asked for; rows that all sizes share are the same."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from hodios.engine.candidates import LOWEST, Cuts, Rows, Values, survivors, take
 from hodios.engine.draw import Draw
-from hodios.engine.logprobs import BadLogits, Logprobs, checked_maxima, prompt_alternatives
+from hodios.engine.logprobs import BadLogits, Logprobs, checked_peaks, prompt_alternatives
 from hodios.engine.messages import TokenAlternatives
 
 __all__ = ["BadLogits", "Draw", "Drawn", "Sampler", "prompt_alternatives"]
@@ -54,28 +54,61 @@ class Sampler:
         self._vocab_size = vocab_size
         self._bitmask = np.empty((1, (vocab_size + 31) // 32), np.int32)
         self._bounds = np.empty((self._bitmask.nbytes, 8), np.float32)
+        self._masked = np.empty(vocab_size, np.float32)
         self._scratch = np.empty((0, vocab_size), np.float32)
 
-    def sample(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> list[Drawn]:
-        """One token for each row of `logits` [R, V], which are overwritten; `draws` [R] all differ.
+    def sample(
+        self, logits: NDArray[np.float32], draws: Sequence[Draw], rows: Sequence[int] | None = None
+    ) -> list[Drawn]:
+        """One token for each of `draws` [R], which all differ: from the logits [N, V] of the row of its own, and these
+        are overwritten, or of row `rows[i]`, where some may be left out and some shared.
 
-        Accepts nothing: tell each draw the token that was used. Raises BadLogits and GrammarFailure, both before
-        anything was drawn or overwritten.
+        Accepts nothing: tell each draw the token that was used. Raises BadLogits, naming draws by their place, and
+        GrammarFailure, both before anything was drawn or overwritten.
         """
-        if logits.shape != (len(draws), self._vocab_size):
+        rows = range(len(draws)) if rows is None else rows
+        if logits.shape[1:] != (self._vocab_size,) or len(rows) != len(draws):
             raise ValueError(f"logits are {logits.shape}, not {(len(draws), self._vocab_size)}")
-        if not draws:
-            return []
-        maxima = checked_maxima(logits)
-        bound = [row for row, draw in enumerate(draws) if draw.matcher is not None]
-        masks = self._masks([draws[row] for row in bound])
+        peaks = checked_peaks(logits, rows)
+        bound = [place for place, draw in enumerate(draws) if draw.matcher is not None]
+        masks = dict(zip(bound, self._masks([draws[place] for place in bound]), strict=True))
+        drawn: dict[int, Drawn] = {}
+        others: list[int] = []
+        for place, draw in enumerate(draws):
+            if draw.takes_peak:
+                drawn[place] = Drawn(self._peak(logits[rows[place]], peaks[place], masks.get(place)), None)
+            else:
+                others.append(place)
+        if others:
+            found = self._sample(
+                _taken(logits, [rows[place] for place in others]),
+                np.array([logits[rows[place], peaks[place]] for place in others]),
+                [draws[place] for place in others],
+                [masks.get(place) for place in others],
+            )
+            drawn.update(zip(others, found, strict=True))
+        return [drawn[place] for place in range(len(draws))]
+
+    def _peak(self, logits: Values, peak: int, mask: NDArray[np.uint8] | None) -> int:
+        """The largest of `logits` [V] that `mask` allows, `peak` being the largest of all: usually it is allowed."""
+        if mask is None or mask[peak >> 3] >> (peak & 7) & 1:
+            return peak
+        self._mask(logits, mask, out=self._masked)
+        return int(self._masked.argmax())
+
+    def _sample(
+        self, logits: Values, maxima: Values, draws: Sequence[Draw], masks: Sequence[NDArray[np.uint8] | None]
+    ) -> list[Drawn]:
+        """Those that take more than a look at the largest logit, which `maxima` [R] has."""
         told = [row for row, draw in enumerate(draws) if draw.sampling.logprobs is not None]
         nums_top = [draws[row].sampling.logprobs or 0 for row in told]
         logprobs = Logprobs(take(logits, told), maxima[told], nums_top) if told else None
         with np.errstate(over="ignore"):
-            is_changed = _penalise(logits, draws) | _forbid(logits, draws) | bool(bound)
-            for row, mask in zip(bound, masks, strict=True):
-                self._mask(logits[row], mask)
+            is_changed = _penalise(logits, draws) | _forbid(logits, draws)
+            for row, mask in enumerate(masks):
+                if mask is not None:
+                    self._mask(logits[row], mask, out=logits[row])
+                    is_changed = True
             tokens = self._choose(logits, None if is_changed else maxima, draws)
         drawn = [Drawn(token, None) for token in tokens]
         if logprobs is not None:
@@ -99,10 +132,10 @@ class Sampler:
                 mask[: len(packed)] = packed
         return masks[: len(draws)]
 
-    def _mask(self, logits: Values, mask: NDArray[np.uint8]) -> None:
-        """Set the refused of `logits` [V] to −infinity. By a table, which takes a third of the time of selecting."""
+    def _mask(self, logits: Values, mask: NDArray[np.uint8], *, out: Values) -> None:
+        """`logits` [V] with the refused set to −infinity. By a table, which takes a third of the time of selecting."""
         _BOUNDS.take(mask, axis=0, out=self._bounds, mode="clip")
-        np.minimum(logits, self._bounds.reshape(-1)[: self._vocab_size], out=logits)
+        np.minimum(logits, self._bounds.reshape(-1)[: self._vocab_size], out=out)
 
     def _choose(self, logits: Values, maxima: Values | None, draws: Sequence[Draw]) -> list[int]:
         """`maxima` [R] where they are known."""
@@ -167,6 +200,15 @@ class Sampler:
             chosen[row] = ids[start + reached.searchsorted(target, side="right")]
             start = end
         return chosen
+
+
+def _taken(logits: Values, rows: list[int]) -> Values:
+    """The named rows of `logits`, which may repeat; no copy where they are all of them in their order."""
+    # Taking rows copies them, at 200 kB each; usually they are all there are.
+    if rows == list(range(len(logits))):
+        return logits
+    taken: Values = logits[rows]
+    return taken
 
 
 def _below(target: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -66,7 +66,7 @@ class Worker:
         if parent_fd is not None:
             self._clients.watch(parent_fd, self._parent_ended)
         self._decoder: msgspec.msgpack.Decoder[FromClient] = msgspec.msgpack.Decoder(FromClient)
-        self._grammars = GrammarQueue(engine.compile)
+        self._grammars = GrammarQueue(engine.compile, engine.prepare)
         self._clients.watch(self._grammars.waker.fileno(), self._submit_compiled)
         self._told: list[Told] = []
         self._told_stats_s = -STATS_EVERY_S

@@ -16,15 +16,15 @@ from hodios.errors import InvalidRequest
 from hodios.types import Grammar
 
 PATIENCE_S = 60.0
-Start = Callable[[Callable[[Grammar], object]], GrammarQueue]
+Start = Callable[..., GrammarQueue]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     queues: list[GrammarQueue] = []
 
-    def begin(compile: Callable[[Grammar], object]) -> GrammarQueue:
-        queues.append(GrammarQueue(compile))
+    def begin(compile: Callable[[Grammar], object], prepare: Callable[[], None] = lambda: None) -> GrammarQueue:
+        queues.append(GrammarQueue(compile, prepare))
         return queues[-1]
 
     yield begin
@@ -110,3 +110,19 @@ def test_a_lost_connection_takes_its_own_along(start: Start, connection: Connect
         while len(ready) < 3:
             ready += wait_for(queue)
     assert {each.connection for each in ready} == {other}
+
+
+def test_what_all_grammars_need_is_made_unasked_and_before_the_first(start: Start, connection: Connection) -> None:
+    made: list[str] = []
+    is_prepared = threading.Event()
+
+    def prepare() -> None:
+        made.append("prepared")
+        is_prepared.set()
+        raise ValueError("compiling will say so")
+
+    queue = start(lambda grammar: made.append(grammar.source), prepare)
+    assert is_prepared.wait(PATIENCE_S), "nothing was prepared"
+    queue.add(connection, *asked(1))
+    assert [each.error for each in wait_for(queue)] == [None]
+    assert made == ["prepared", "a"]

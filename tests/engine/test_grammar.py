@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from hodios.engine import grammar as grammar_module
 from hodios.engine.grammar import GrammarCompiler, GrammarFailure
 from hodios.engine.sampler import Draw, Sampler
 from hodios.errors import InvalidRequest
@@ -77,6 +78,19 @@ def answer(compiler, tokenizer, ends, grammar, seed, most=400, **fields) -> tupl
             return tokenizer.decode(said), True
         said.append(drawn.token)
     return tokenizer.decode(said), False
+
+
+def test_once_prepared_no_grammar_waits_for_the_tokenizer(compiler, tokenizer, ends, monkeypatch):
+    grammar = Grammar("regex", "[ab]c")
+    wanted = allowed_tokens(compiler.compile(grammar))
+    built = []
+    real = grammar_module.build_tokenizer
+    monkeypatch.setattr(grammar_module, "build_tokenizer", lambda *given: built.append(given) or real(*given))
+    prepared = GrammarCompiler(tokenizer.to_str(), vocab_size=SIZE, eos_ids=ends)
+    prepared.prepare()
+    assert len(built) == 1
+    assert allowed_tokens(prepared.compile(grammar)) == wanted
+    assert len(built) == 1
 
 
 PERSON = {

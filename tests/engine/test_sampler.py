@@ -255,6 +255,44 @@ def test_a_row_is_the_same_alone_and_in_a_crowd(size, num_batches):
         assert together == alone
 
 
+def check_named_rows(rng, share_greedy):
+    size = 997
+    logits = rng.normal(0, 2, (6, size)).astype(np.float32)
+    kept = logits.copy()
+    numbers = sorted(rng.choice(6, int(rng.integers(1, 9))).tolist())
+    kinds = [Sampling(temperature=0.8 * (rng.random() >= share_greedy), seed=int(rng.integers(2**31))) for _ in kept]
+    sets = [np.sort(rng.choice(size, int(rng.choice([1, 30, 900])), replace=False)) for _ in kept]
+    is_bound = rng.random(6) < 0.6
+
+    def draw_of(index, number):
+        return new_draw(kinds[number], size, index=index, allowed=sets[number] if is_bound[number] else None)
+
+    together = Sampler(size).sample(logits, [draw_of(*each) for each in enumerate(numbers)], numbers)
+    for (index, number), drawn in zip(enumerate(numbers), together, strict=True):
+        assert [drawn] == Sampler(size).sample(kept[number : number + 1].copy(), [draw_of(index, number)])
+        ids = sets[number] if is_bound[number] else np.arange(size)
+        assert drawn.token in ids
+        if kinds[number].temperature == 0:
+            assert drawn.token == ids[kept[number, ids].argmax()]
+
+
+@pytest.mark.parametrize("share_greedy", [0.0, 0.5, 1.0])
+def test_rows_may_be_left_out_and_shared(share_greedy):
+    """Guesses that were wrong leave rows out; several answers to one prompt begin at the same row."""
+    rng = np.random.default_rng(int(share_greedy * 10))
+    for _ in range(60):
+        check_named_rows(rng, share_greedy)
+
+
+def test_broken_rows_that_nobody_draws_from_are_nobodys_fault():
+    logits = np.zeros((4, 9), np.float32)
+    logits[[0, 2]] = math.nan
+    assert len(Sampler(9).sample(logits.copy(), [new_draw(Sampling(), 9) for _ in range(2)], [1, 3])) == 2
+    with pytest.raises(BadLogits) as raised:
+        Sampler(9).sample(logits.copy(), [new_draw(Sampling(), 9) for _ in range(3)], [1, 2, 3])
+    assert raised.value.rows == (1,)
+
+
 @given(seed=st.integers(-(2**63), 2**64 - 1), index=st.integers(0, 127))
 def test_every_seed_has_its_own_numbers_which_can_be_asked_for_again(seed, index):
     numbers = []

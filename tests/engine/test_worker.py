@@ -507,6 +507,10 @@ class Grammars:
 
     def __init__(self) -> None:
         self.released = threading.Event()
+        self.is_prepared = threading.Event()
+
+    def prepare(self) -> None:
+        self.is_prepared.set()
 
     def has(self, grammar: Grammar) -> bool:
         return grammar.source != "slow"
@@ -574,6 +578,13 @@ def test_who_has_a_known_grammar_waits_for_nobody_elses(folder: Path, connect: C
 
     worker.run([32, 64, 96, 128], WarmUp({2: ask, 3: lambda: got.extend(raw.outputs(2)), 4: end}))  # type: ignore[arg-type]
     assert [token for output in got for token in output.tokens] == [7] * 5
+
+
+def test_grammars_are_prepared_before_anybody_asks(folder: Path) -> None:
+    grammars = Grammars()
+    worker = loop_over(folder / "prepared.sock", grammars=grammars)
+    assert grammars.is_prepared.wait(GUARD_S)
+    worker.run([1], WarmUp({1: lambda: worker.stop(signal.SIGTERM, None)}))  # type: ignore[arg-type]
 
 
 def test_it_ends_with_its_parent(folder: Path, connect: Connect) -> None:
