@@ -167,6 +167,6 @@ async def _served(config: Config) -> dict[str, str]:
 
     try:
         async with Client(server_url(config), known_key(config)) as client:
-            return {model.id.lower(): model.status or "yes" for model in await client.models()}
+            return {model.id.lower(): model.status or "yes" for model in await client.models(is_probe=True)}
     except (SetupError, HodiosError):
         return {}

@@ -132,9 +132,11 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
 
-    async def models(self) -> list[ServedModel]:
+    async def models(self, *, is_probe: bool = False) -> list[ServedModel]:
+        """`is_probe`: a server that takes its time counts as none."""
         try:
-            async with self._session.get(f"{self._url}/v1/models", timeout=_PROBE_TIMEOUT) as response:
+            timeout = _PROBE_TIMEOUT if is_probe else _TIMEOUT
+            async with self._session.get(f"{self._url}/v1/models", timeout=timeout) as response:
                 await _check(response)
                 return msgspec.json.decode(await response.read(), type=_Models).data
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:

@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 from terminal import Terminal
 
 from hodios.cli.main import main
 from hodios.config import Config
+from hodios.errors import SetupError
+from hodios.providers import client
 from hodios.providers.starter import STARTER_ID, starter_path
 
 
@@ -74,6 +77,14 @@ def test_one_question_is_answered(asking: Config) -> None:
     result = run("chat", "Hello, écho 👋!")
     assert result.returncode == 0, result.stderr
     assert "Hello, écho 👋!" in result.stdout
+
+
+async def test_a_server_that_takes_its_time_is_waited_for(echo_server: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_PROBE_TIMEOUT", aiohttp.ClientTimeout(total=1e-9))
+    async with client.Client(f"http://127.0.0.1:{echo_server.port}", echo_server.admin_key) as asking:
+        assert [model.id for model in await asking.models()] == ["hodios/echo"]
+        with pytest.raises(SetupError, match="No server answers"):
+            await asking.models(is_probe=True)
 
 
 def test_what_is_piped_in_is_one_question(asking: Config) -> None:
