@@ -131,7 +131,7 @@ class Runner:
         if many > self.max_batch_tokens:
             return 1.0
         seconds = [(self._work_of_scratch(few), self._work_of_scratch(many)) for _ in range(ROW_COST_TRIES)]
-        least_few, least_many = (min(column) for column in zip(*seconds, strict=True))
+        least_few, least_many = min(each[0] for each in seconds), min(each[1] for each in seconds)
         return (least_many - least_few) / (many - few) * few / least_few
 
     def _work_of_scratch(self, size: int) -> float:
