@@ -1,6 +1,7 @@
 # Every target makes what it needs. `make help` lists them.
 
-PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(name)),$(name))))
+# Looked for only where an environment is made.
+PYTHON ?= $(shell scripts/python)
 VENV := .venv
 RUN := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
