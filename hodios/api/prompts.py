@@ -11,6 +11,7 @@ from hodios.api.images import check_image
 from hodios.errors import MissingParameter, UnsupportedParameter
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+_USUAL = {"role", "content"}
 MAX_PROMPTS = 2048
 MESSAGES_ACCEPT = f"a list of at least one message, each an object with role ({', '.join(ROLES)}) and content"
 CONTENT_ACCEPTS = 'a string or a list of parts like {"type": "text", "text": "…"}'
@@ -99,8 +100,16 @@ def _parse_messages(name: str, value: Any) -> tuple[dict[str, Any], ...]:
     if type(value) is not list or not value:
         raise refusal(name, value, "is not a list of messages", MESSAGES_ACCEPT)
     for index, message in enumerate(value):
-        _check_message(f"{name}[{index}]", message)
+        if not _is_usual(message):
+            _check_message(f"{name}[{index}]", message)
     return tuple(value)
+
+
+def _is_usual(message: Any) -> bool:
+    """Whether it is a role and a text, as nearly all are."""
+    if type(message) is not dict or message.keys() != _USUAL:
+        return False
+    return message["role"] in ROLES and type(message["content"]) is str
 
 
 def parse_ids(name: str, value: Any) -> tuple[int, ...]:
@@ -142,6 +151,8 @@ def num_characters(messages: tuple[dict[str, Any], ...]) -> int:
             total += len(content)
         elif content is not None:
             total += sum(len(part[part["type"]]) for part in content if part["type"] != "image_url")
+        if message.keys() == _USUAL:
+            continue
         for function in _called(message):
             arguments = function.get("arguments") or ""
             total += len(function["name"])

@@ -80,7 +80,8 @@ class Plan:
         self._profile = profile
         self._has_native_tools = "tools" in served.features
         self._has_native_answer = request.grammar is None or _is_native(request.grammar, served)
-        self.rules = self._rules()
+        self.is_plain = _is_plain(request, served)
+        """Whether one chat is asked for one choice that may be any text."""
         self._request = self._emulated()
         self.num_tokens = num_tokens_of(request)
         """About what the prompts have; the server counts only at the end."""
@@ -93,13 +94,6 @@ class Plan:
     def request(self) -> Request:
         """As the server is asked, at first."""
         return self._request
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether one chat is asked for one choice that may be any text."""
-        request = self._original
-        may_be_any = request.grammar is None and not request.tools and request.beginning is None
-        return may_be_any and request.n == 1 and request.is_chat and not self._served.is_raw
 
     def parts(self) -> list[Part]:
         """One for each prompt; more where the server gives fewer choices at once, or a choice may have to be asked for
@@ -139,8 +133,9 @@ class Plan:
     def _is_emulated(self) -> bool:
         return (self._may_call and not self._has_native_tools) or not self._has_native_answer
 
-    def _rules(self) -> Rules | None:
-        """None where anything goes."""
+    @functools.cached_property
+    def rules(self) -> Rules | None:
+        """None where anything goes. Raises InvalidRequest."""
         request = self._original
         if request.beginning is None:
             return self._rules_from_start(request)
@@ -333,6 +328,11 @@ def _of_part(request: Request, part: Part) -> Request:
     # Where all are wanted, no part is to choose among more than its own.
     best_of = part.n if request.best_of == request.n else request.best_of
     return structs.replace(request, n=part.n, best_of=best_of, sampling=sampling)
+
+
+def _is_plain(request: Request, served: Served) -> bool:
+    may_be_any = request.grammar is None and not request.tools and request.beginning is None
+    return may_be_any and request.n == 1 and request.is_chat and not served.is_raw
 
 
 def _is_native(grammar: Grammar, served: Served) -> bool:

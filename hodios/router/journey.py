@@ -65,6 +65,8 @@ class Journey:
 
     def _next_stop(self) -> Stop | None:
         """The first who was not asked yet: whoever went on with an answer was asked out of turn."""
+        if not self.legs:
+            return self.plan.stops[0] if self.plan.stops else None
         asked = {id(leg.seat) for leg in self.legs}
         return next((stop for stop in self.plan.stops if id(stop.seat) not in asked), None)
 
