@@ -1,8 +1,9 @@
 """What content filters cost: processor time of the API process per request, and the time until the first token.
 
-The first has the API answer from a provider that says the same at once, with filters off and with filters that annotate
-and have far too much to do, as they have under such load. The second asks the starter model, with keys whose policies
-differ. Prints tables and the lines `RESULT name ratio`, off ÷ on, of which more is better.
+The first has the API answer from a provider that says the same at once, with filters off, with filters that annotate
+and know the texts already, and with filters that have far too much to do, as they have under such load. The second asks
+the starter model, with keys whose policies differ. Prints tables and the lines `RESULT name ratio`, off ÷ on, of which
+more is better.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from benchmarks.gateway_peers import KEY, free_port
 from benchmarks.processes import BenchmarkError, Process
 from hodios.api.app import create_app
 from hodios.config import Config
-from hodios.errors import GuardDown
 from hodios.events import Event, Finish, Started, Stopped, Text, Usage
-from hodios.guard.base import Assessment, Passage, Side
+from hodios.guard.embedded import EmbeddedGuard
 from hodios.guard.guarding import Guarding
+from hodios.guard.memory import Memory, Scores
 from hodios.guard.panel import BUSY, Panel
 from hodios.guard_settings import Action, GuardSettings
 from hodios.machine import cpu_model
@@ -47,6 +48,11 @@ ANNOTATE: Action = "annotate"
 BLOCK: Action = "block"
 LOADS = {"an answer in one piece": (1, 2000), "a stream of 502 chunks": (plan.NUM_TEXTS, 40)}
 """What is asked for → pieces of an answer, and requests of a round."""
+KNOWN, BUSY_STATE = "texts that it knows", "too much to do"
+STATES = (OFF, KNOWN, BUSY_STATE)
+"""Without filters; with filters that annotate, whose guard has judged the same texts before; and with a guard that has
+more to do than it can, which is what it has where other texts come as fast as a gateway passes them on."""
+_HARMLESS: Scores = dict.fromkeys(CATEGORIES, 0.0123)
 CONCURRENT = (1, 16)
 QUESTION = "Which rivers run through Lyon, and where do they come from? Answer in a few sentences, and number {number}."
 MOST_TOKENS = 32
@@ -121,44 +127,45 @@ class Server:
 
 
 async def measure_load(rounds: int) -> dict[tuple[str, str], list[float]]:
-    """(what, policy) → microseconds of this process per request, round by round, of all that the API does between the
-    server's socket and a provider; with filters that are up and have too much to do."""
+    """(what, one of STATES) → microseconds of this process per request, round by round, of all that the API does
+    between the server's socket and a provider."""
     found: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (num_chunks, num_requests) in LOADS.items():
             settings = Config(home=Path(folder), admin_key=KEY)
-            apps = {policy: _app(settings, num_chunks, policy) for policy in (OFF, ANNOTATE)}
+            apps = {state: _app(settings, num_chunks, state) for state in STATES}
             for number in range(rounds + 1):
                 turns = list(apps.items())
-                for policy, app in turns if number % 2 else turns[::-1]:
+                for state, app in turns if number % 2 else turns[::-1]:
                     cost_us = await _cost_us(app, num_requests, is_streamed=num_chunks > 1)
                     if number:
-                        found.setdefault((name, policy), []).append(cost_us)
-                        _tell(f"round {number}/{rounds} {policy}: {name}: {cost_us:.1f} us")
+                        found.setdefault((name, state), []).append(cost_us)
+                        _tell(f"round {number}/{rounds} {state}: {name}: {cost_us:.1f} us")
     return found
 
 
-def _app(settings: Config, num_chunks: int, policy: Action) -> Any:
+def _app(settings: Config, num_chunks: int, state: str) -> Any:
+    policy = OFF if state == OFF else ANNOTATE
     chosen = GuardSettings(prompt=policy, answer=policy)
-    guarding = Guarding(Panel([_BusyGuard()], clock=time.monotonic), chosen)
+    nowhere = settings.home / "none"
+    guard = EmbeddedGuard(nowhere, memory=_Acquainted()) if state == KNOWN else _BusyGuard(nowhere)
+    guarding = Guarding(Panel([guard], clock=time.monotonic), chosen)
     return create_app(settings, [_Talker(num_chunks)], guarding=guarding)
 
 
-class _BusyGuard:
-    """The embedded guard while it has more to do than it can."""
-
-    name, version = "embedded", "busy"
-    sides: frozenset[Side] = frozenset({"prompt", "answer"})
-    categories = frozenset(CATEGORIES)
+class _BusyGuard(EmbeddedGuard):
+    """While it has more to do than it can: it looks whether it knows a text, and never does."""
 
     def refusal(self, num_characters: int, budget_s: float) -> str:
         return BUSY
 
-    async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
-        raise GuardDown("has too much to do", code=BUSY)
 
-    async def aclose(self) -> None:
-        pass
+class _Acquainted(Memory):
+    """Has seen every text before."""
+
+    def look_up(self, text: str) -> tuple[bytes, Scores]:
+        digest, _ = super().look_up(text)
+        return digest, _HARMLESS
 
 
 class _Talker:
@@ -283,10 +290,12 @@ async def _first_ms(port: int, key: str, model: str, number: str) -> float:
 
 
 def _load_table(loads: Mapping[tuple[str, str], Sequence[float]]) -> list[str]:
-    lines = ["| processor time per request, without HTTP | off | annotate | added |", "|---|---|---|---|"]
+    states = STATES[1:]
+    heads = "".join(f" {state} | added |" for state in states)
+    lines = [f"| processor time per request, without HTTP | off |{heads}", "|---|---|" + "---|---|" * len(states)]
     for name in LOADS:
-        off, on = (min(loads[name, policy]) for policy in (OFF, ANNOTATE))
-        lines.append(f"| {name} | {off:.0f} µs | {on:.0f} µs | {on - off:.0f} µs |")
+        off, *rest = (min(loads[name, state]) for state in STATES)
+        lines.append(f"| {name} | {off:.0f} µs |" + "".join(f" {on:.0f} µs | {on - off:.0f} µs |" for on in rest))
     return lines
 
 
@@ -303,8 +312,9 @@ def _results(
 ) -> list[str]:
     lines = []
     for name, told in zip(LOADS, ("whole", "streams"), strict=True):
-        off, on = (min(loads[name, policy]) for policy in (OFF, ANNOTATE))
-        lines.append(f"RESULT guard-throughput-{told} {off / on:.3f}")
+        off, known, busy = (min(loads[name, state]) for state in STATES)
+        lines.append(f"RESULT guard-throughput-{told} {off / known:.3f}")
+        lines.append(f"RESULT guard-throughput-{told}-busy {off / busy:.3f}")
     for count in CONCURRENT:
         off, on = (statistics.median(firsts[count, policy]) for policy in (OFF, ANNOTATE))
         lines.append(f"RESULT guard-first-token-{count} {off / on:.3f}")

@@ -19,6 +19,7 @@ Bar = Score | Literal["never"]
 """The score from which something follows."""
 
 
+Seconds = Annotated[float, Meta(gt=0, le=60)]
 Code = Annotated[str, Meta(pattern=r"^S([1-9]|1[0-4])$")]
 
 
@@ -51,12 +52,17 @@ class GuardSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`chat` for servers whose chat template is Llama Guard's own."""
     llama_guard_categories: tuple[Code, ...] = ()
     """What it is asked about, of S1 to S14; empty: all. The 1B model knows all but S14."""
+    llama_guard_budget_s: Seconds = 5.0
+    """As `budget_s`, of this one alone: it is a model, which reads the conversation and writes a verdict."""
     prompt_guard: str = ""
     """The folder with the files of a Prompt Guard; "": none."""
+    prompt_guard_budget_s: Seconds = 1.0
     code_shield: str = ""
     """A Python that has CodeShield; "": none."""
-    budget_s: Annotated[float, Meta(gt=0, le=60)] = 0.25
-    """For how long an answer, or a prompt that may be blocked, waits for them."""
+    code_shield_budget_s: Seconds = 5.0
+    """The first code waits for its process to start."""
+    budget_s: Seconds = 0.25
+    """For how long an answer, or a prompt that may be blocked, waits for the embedded guard and for rules."""
     prompt: Action = "annotate"
     answer: Action = "annotate"
     when_down: WhenDown = "open"

@@ -48,30 +48,30 @@ def filter_summary(judged: Mapping[int | None, Judgement], refused: Sequence[str
     if not judged:
         return None
     sides = list(judged.values())
-    runs = merged([run for judgement in sides for run in judgement.runs])
+    runs: Sequence[GuardRun] = [run for judgement in sides for run in judgement.runs]
     return {
-        "flagged": _union(judgement.flagged for judgement in sides),
-        "blocked": _union(judgement.blocked for judgement in sides),
+        "flagged": _union([judgement.flagged for judgement in sides]),
+        "blocked": _union([judgement.blocked for judgement in sides]),
         "not_evaluated": not_evaluated(sides),
-        "guards": [run_fields(run) for run in runs],
+        "guards": [run_fields(run) for run in (runs if len(sides) <= 2 else merged(runs))],
     }
 
 
 def _union(categories: Iterable[frozenset[str]]) -> list[str]:
-    found = frozenset[str]().union(*categories)
-    return [category for category in CATEGORIES if category in found]
+    found = _NOTHING.union(*categories)
+    return [category for category in CATEGORIES if category in found] if found else []
 
 
 def not_evaluated(sides: Sequence[Judgement]) -> list[str]:
     """In the order of the slots."""
-    asked = {category for judgement in sides for category in judgement.asked}
-    missed = {category for judgement in sides for category in judgement.asked - _seen(judgement)}
+    asked: set[str] = set()
+    missed: set[str] = set()
+    for judgement in sides:
+        asked |= judgement.asked
+        missed |= judgement.asked.difference(*[run.scores for run in judgement.runs if not run.problem])
+    if not missed and len(asked) == len(CATEGORIES):
+        return []
     return [category for category in CATEGORIES if category in missed or category not in asked]
-
-
-def _seen(judgement: Judgement) -> set[str]:
-    whole = [run for run in judgement.runs if not run.problem]
-    return {category for run in whole for category in run.scores}
 
 
 def run_fields(run: GuardRun) -> dict[str, Any]:
@@ -79,18 +79,15 @@ def run_fields(run: GuardRun) -> dict[str, Any]:
         "name": run.guard,
         "version": run.version,
         "side": run.side,
-        "ms": round(run.duration_s * 1e3, 3),
-        "scores": _rounded(run.scores),
+        "ms": int(run.duration_s * 1e6) / 1e3,
+        "scores": run.scores,
     }
     if run.further:
-        fields["further"] = _rounded(run.further)
+        fields["further"] = run.further
     if run.problem:
         fields["problem"] = run.problem
     return fields
 
 
-def _rounded(scores: Any) -> dict[str, float]:
-    return {category: round(score, 4) for category, score in scores.items()}
-
-
+_NOTHING = frozenset[str]()
 HARMLESS = _results()

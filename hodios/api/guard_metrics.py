@@ -13,7 +13,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from hodios.guard.panel import DURATIONS_S, Panel
+from hodios.guard.member import DURATIONS_S
+from hodios.guard.panel import Panel
 
 _LABELS = ("guard", "side")
 _FOUND = ("category", "side")

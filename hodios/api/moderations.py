@@ -15,6 +15,7 @@ from hodios.api.permits import may_pass
 from hodios.api.wire import decode_object, unknown, warn
 from hodios.errors import GuardDown, InvalidRequest, MissingParameter, NotAvailable
 from hodios.guard.base import Passage
+from hodios.guard.budgets import Budgets
 from hodios.guard.guarding import Guarding
 from hodios.guard.policy import Policy, verdict
 from hodios.types import CATEGORIES, GuardRun, Judgement, Warning
@@ -30,7 +31,7 @@ THEIRS = (
 )
 NAMES = (*THEIRS, "jailbreak", "profanity")
 MOST_INPUTS = 128
-BUDGET_S = 20.0
+BUDGETS = Budgets(20.0)
 """Nothing else waits for the answer."""
 _ACCEPTS = f"a string, a list of up to {MOST_INPUTS} strings, or a list of parts of the types text and image_url"
 
@@ -117,7 +118,7 @@ class Moderations:
         """The results, and who gave them."""
         with_text = [text for text in texts if text]
         panel = self._guarding.panel
-        runs = await asyncio.gather(*(panel.judge([Passage(text=text, side="prompt")], BUDGET_S) for text in with_text))
+        runs = await asyncio.gather(*(panel.judge([Passage(text=text, side="prompt")], BUDGETS) for text in with_text))
         for each in runs:
             if all(run.problem for run in each):
                 raise GuardDown(f"no content filter can judge now ({each[0].problem}); try again", retry_after=1)

@@ -98,6 +98,7 @@ def _judged(config: Config, text: str, side: Side) -> Sequence[GuardReport]:
     from hodios.api.filters import run_fields
     from hodios.api.guards import guarding_of
     from hodios.guard.base import Passage
+    from hodios.guard.budgets import Budgets
     from hodios.providers.client import GuardReport
 
     async def judge() -> Sequence[GuardReport]:
@@ -108,7 +109,7 @@ def _judged(config: Config, text: str, side: Side) -> Sequence[GuardReport]:
             passages = [Passage(text=text, side=side)]
             if side == "answer":
                 passages.append(Passage(text=text, side="code"))
-            runs = await panel.judge(passages, _BUDGET_S)
+            runs = await panel.judge(passages, Budgets(_BUDGET_S))
         finally:
             await panel.aclose()
         fields = [run_fields(run) for run in runs]
@@ -138,7 +139,7 @@ class _InProcess:
         return self._classifier.categories
 
     async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
-        from hodios.guard.embedded import assessment
+        from hodios.guard.inquiry import assessment
 
         found = await asyncio.to_thread(self._classifier.scores, [passage.text for passage in passages])
         return [assessment(passage.side, scores) for passage, scores in zip(passages, found, strict=True)]

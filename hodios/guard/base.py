@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from hodios.errors import GuardDown
 from hodios.types import Category as Category
 from hodios.types import Side as Side
 
@@ -32,10 +33,23 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """What one guard says of one passage."""
 
     scores: Mapping[str, float]
-    """Category → 0…1, how sure the guard is, for each `Category` that it looked at; one that is missing was not
-    looked at."""
+    """Category → 0…1, to four digits: how sure the guard is, for each `Category` that it looked at; one that is missing
+    was not looked at."""
     further: Mapping[str, float] = {}
     """Categories without a slot of their own, under the guard's names: `S6`, `indirect_injection`, `CWE-78`."""
+
+
+Assessed = Sequence[Assessment] | GuardDown
+"""What a guard says, or why it says nothing."""
+
+
+def higher(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
+    """The highest score of each category."""
+    highest = dict(one)
+    for name, score in other.items():
+        if score >= highest.get(name, 0.0):
+            highest[name] = score
+    return highest
 
 
 class Guard(Protocol):
@@ -43,7 +57,7 @@ class Guard(Protocol):
 
     @property
     def name(self) -> str:
-        """As settings, metrics and answers name it: `words`, `classifier`, `llama_guard`."""
+        """As settings, metrics and answers name it: `embedded`, `llama_guard`, `code_shield`."""
         ...
 
     @property

@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import msgspec
-
-from hodios.engine.connection import LENGTH_BYTES, MAX_FRAME_BYTES
 from hodios.errors import GuardDown
-from hodios.guard.backlog import FIRST_COST_S, PER_TEXT, size_of
-from hodios.guard.base import Assessment, Passage
-from hodios.guard.injection import INDIRECT_INJECTION
+from hodios.guard.backlog import FIRST_COST_S, PER_TEXT
+from hodios.guard.base import Assessed, Assessment, Passage
+from hodios.guard.inquiry import Frame, Inquiry, Told
+from hodios.guard.link import Link
+from hodios.guard.memory import Memory
 from hodios.guard.messages import Assess, FromClient, FromWorker, GiveUp, Hello, Scores, Shed
 from hodios.guard.panel import BUSY, LATE, GuardState
 from hodios.types import Category, Side
@@ -26,37 +25,47 @@ _RETRY_AFTER_S = 1
 _SMOOTHING = 0.2
 _LATE_COSTS = 4.0
 """Times as long as anybody waited: soon learned, and soon forgotten."""
+_LINGER_S = 0.002
+"""For how long what nobody waits for yet may stay here, so that it goes out with more."""
 DOWN = "guard_unavailable"
-_REFUSALS = {DOWN: "the embedded guard is not running", BUSY: "the embedded guard has too much to do"}
-
-T = TypeVar("T")
-SLICE, OVERLAP = 2000, 200
-"""Characters that are judged in one piece, so that what is urgent soon has its turn; and how many of them the next one
-reads again."""
+_REFUSALS = {
+    DOWN: "the embedded guard is not running",
+    BUSY: "the embedded guard has too much to do",
+    LATE: "the embedded guard took too long",
+}
 
 logger = logging.getLogger(__name__)
 
 
 class EmbeddedGuard:
-    """For all requests of one event loop. `start` it; while nobody is connected, everything raises GuardDown."""
+    """For all requests of one event loop. `start` it; while nobody is connected, everything that was not judged before
+    raises GuardDown."""
 
     name = "embedded"
     sides: frozenset[Side] = frozenset({"prompt", "answer", "document"})
 
-    def __init__(self, socket_path: Path, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        socket_path: Path,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        memory: Memory | None = None,
+    ) -> None:
         self._socket_path = socket_path
         self._sleep = sleep
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+        self._memory = memory or Memory()
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[list[dict[Category, float]]]] = {}
+        self._waiting: dict[int, Frame] = {}
         self._num_own = 0
         """Characters of ours that are with the worker, as the next one."""
         self._num_others = 0
         self._cost_s = FIRST_COST_S
         """Of a character, all that was before it being judged first."""
         self._unsent: list[FromClient] = []
-        self._writer: asyncio.StreamWriter | None = None
+        self._flusher: asyncio.Handle | None = None
+        self._lingers = False
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._link: Link | None = None
         """Set while a worker that said hello is connected."""
         self._hello: Hello | None = None
         self._num_restarts = 0
@@ -74,7 +83,7 @@ class EmbeddedGuard:
     def state(self) -> GuardState:
         """As `panel.Stateful`."""
         problem: Literal["", "closed", "starting", "restarting"] = ""
-        if self._writer is None:
+        if self._link is None:
             problem = "closed" if self._is_closed else "restarting" if self._hello else "starting"
         return GuardState(problem=problem, num_restarts=self._num_restarts, num_waiting=self._num_own)
 
@@ -85,7 +94,7 @@ class EmbeddedGuard:
 
     def refusal(self, num_characters: int, budget_s: float) -> str:
         """As `panel.Bounded`."""
-        if self._writer is None:
+        if self._link is None:
             return DOWN
         if not self._num_own:
             # Whoever asks nothing never learns that it has become faster.
@@ -95,172 +104,173 @@ class EmbeddedGuard:
 
     async def assess(self, passages: Sequence[Passage], budget_s: float) -> Sequence[Assessment]:
         """As `Guard.assess`."""
-        refused = self.refusal(sum(len(passage.text) + PER_TEXT for passage in passages), budget_s)
-        if refused:
-            raise GuardDown(_REFUSALS[refused], code=refused, retry_after=_RETRY_AFTER_S)
-        parts = [(place, text) for place, passage in enumerate(passages) for text in _slices(passage.text)]
-        groups = list(_groups(parts))
-        if len(groups) == 1:
-            scores = await self._ask([text for _, text in parts], budget_s)
-        else:
-            asked = [self._ask([text for _, text in group], budget_s) for group in groups]
-            scores = [each for answer in await _all(asked) for each in answer]
-        highest: list[dict[str, float]] = [{} for _ in passages]
-        for (place, _), found in zip(parts, scores, strict=True):
-            known = highest[place]
-            highest[place] = {name: max(score, known.get(name, 0.0)) for name, score in found.items()}
-        return [assessment(passage.side, each) for passage, each in zip(passages, highest, strict=True)]
+        answer: asyncio.Future[Assessed] = asyncio.get_running_loop().create_future()
 
-    async def _ask(self, texts: list[str], budget_s: float) -> list[dict[Category, float]]:
-        """In one piece, during which the worker does nothing else."""
-        size = size_of(texts)
-        loop = asyncio.get_running_loop()
+        def told(found: Assessed) -> None:
+            if not answer.done():
+                answer.set_result(found)
+
+        found = self.ask(passages, budget_s, told)
+        if callable(found):
+            give_up = found
+            try:
+                found = await answer
+            finally:
+                give_up()
+        if isinstance(found, GuardDown):
+            raise found
+        return found
+
+    def ask(
+        self, passages: Sequence[Passage], budget_s: float, told: Told, *, may_linger: bool = False
+    ) -> Assessed | Callable[[], None]:
+        """As `panel.Direct`."""
+        inquiry = Inquiry(passages, self._memory, told)
+        if not inquiry.missing:
+            return inquiry.assessments()
+        size = sum(map(len, inquiry.missing.values())) + PER_TEXT * len(inquiry.missing)
+        refused = self.refusal(size, budget_s)
+        if refused:
+            return _down(refused)
+        now_s = asyncio.get_running_loop().time()
+        for frame in inquiry.frames():
+            inquiry.num_open += 1
+            self._hand_over(frame, now_s, budget_s, may_linger=may_linger)
+        return lambda: self._give_up(inquiry)
+
+    def _hand_over(self, frame: Frame, now_s: float, budget_s: float, *, may_linger: bool) -> None:
         id = next(self._ids)
-        answer: asyncio.Future[list[dict[Category, float]]] = loop.create_future()
-        self._waiting[id] = answer
-        self._num_own += size
-        began_s, ahead = loop.time(), self._num_own + self._num_others
-        self._send(Assess(id, texts, budget_s))
-        timer = loop.call_later(budget_s, self._fail, id, GuardDown("the embedded guard took too long", code=LATE))
-        try:
-            scores = await answer
-            self._learn((loop.time() - began_s) / ahead)
-            return scores
-        except (GuardDown, asyncio.CancelledError):
-            # It would have taken longer than it was waited for; how much longer nobody knows.
-            self._learn(max(self._cost_s, _LATE_COSTS * (loop.time() - began_s) / ahead))
-            raise
-        finally:
-            timer.cancel()
-            self._num_own -= size
-            if self._waiting.pop(id, None) is not None:
-                self._send(GiveUp(id))
+        self._waiting[id] = frame
+        self._num_own += frame.size
+        frame.began_s, frame.until_s, frame.ahead = now_s, now_s + budget_s, self._num_own + self._num_others
+        self._send(Assess(id, frame.texts, budget_s), may_linger=may_linger)
+        sweeper = self._sweeper
+        if sweeper is None or sweeper.when() > frame.until_s:
+            if sweeper is not None:
+                sweeper.cancel()
+            self._sweeper = asyncio.get_running_loop().call_at(frame.until_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Nobody waits any longer for what is late."""
+        loop = asyncio.get_running_loop()
+        now_s, self._sweeper = loop.time(), None
+        for id, frame in list(self._waiting.items()):
+            if frame.until_s <= now_s and id in self._waiting:
+                self._fail(frame.inquiry, _down(LATE))
+        if self._waiting:
+            next_s = min(frame.until_s for frame in self._waiting.values())
+            self._sweeper = loop.call_at(next_s, self._sweep)
+
+    def _give_up(self, inquiry: Inquiry) -> None:
+        if not inquiry.is_over:
+            inquiry.give_up()
+            self._forget(inquiry)
+
+    def _fail(self, inquiry: Inquiry, error: GuardDown) -> None:
+        self._forget(inquiry)
+        inquiry.fail(error)
+
+    def _forget(self, inquiry: Inquiry) -> None:
+        """The worker need not judge it. It would have taken longer than it was waited for; how much longer nobody
+        knows."""
+        for id in [id for id, frame in self._waiting.items() if frame.inquiry is inquiry]:
+            self._drop(id)
+            self._send(GiveUp(id))
+
+    def _drop(self, id: int) -> None:
+        frame = self._waiting.pop(id)
+        self._num_own -= frame.size
+        took_s = asyncio.get_running_loop().time() - frame.began_s
+        self._learn(max(self._cost_s, _LATE_COSTS * took_s / frame.ahead))
 
     def _learn(self, cost_s: float) -> None:
         self._cost_s += _SMOOTHING * (cost_s - self._cost_s)
 
     async def aclose(self) -> None:
         self._is_closed = True
+        for timer in (self._sweeper, self._flusher):
+            if timer is not None:
+                timer.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.cancel()
             await asyncio.wait([connection])
 
-    def _send(self, message: FromClient) -> None:
-        """What is sent in one turn of the event loop goes out as one piece."""
-        if self._writer is None:
+    def _send(self, message: FromClient, *, may_linger: bool = False) -> None:
+        """What is sent in one turn of the event loop goes out as one piece, with what has lingered."""
+        if self._link is None:
             return
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(message)
+        if self._flusher is not None and not (self._lingers and not may_linger):
+            return
+        if self._flusher is not None:
+            self._flusher.cancel()
+        loop = asyncio.get_running_loop()
+        self._lingers = may_linger
+        self._flusher = loop.call_later(_LINGER_S, self._flush) if may_linger else loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flusher = None
         unsent, self._unsent = self._unsent, []
-        if self._writer is not None and not self._writer.is_closing():
-            frames = [self._encoded(message) for message in unsent]
-            self._writer.write(b"".join(len(frame).to_bytes(LENGTH_BYTES, "big") + frame for frame in frames))
-
-    def _encoded(self, message: FromClient) -> bytes:
-        """Halves of characters, which UTF-8 cannot say, become question marks."""
-        try:
-            return self._encoder.encode(message)
-        except UnicodeEncodeError:
-            assert isinstance(message, Assess)
-            texts = [text.encode(errors="replace").decode() for text in message.texts]
-            return self._encoder.encode(Assess(message.id, texts, message.within_s))
-
-    def _fail(self, id: int, error: GuardDown) -> None:
-        answer = self._waiting.get(id)
-        if answer is not None and not answer.done():
-            answer.set_exception(error)
+        if self._link is not None and unsent:
+            self._link.send(unsent)
 
     async def _stay_connected(self) -> None:
         delay_s = _FIRST_DELAY_S
+        loop = asyncio.get_running_loop()
         while True:
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_unix_connection(self._socket_path)
-                if await self._converse(reader, writer):
+                _, link = await loop.create_unix_connection(lambda: Link(self._hear), str(self._socket_path))
+                if await self._converse(link):
                     delay_s = _FIRST_DELAY_S
             await self._sleep(delay_s)
             delay_s = min(2 * delay_s, _MAX_DELAY_S)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Read one connection to its end. Returns whether the worker ever said hello."""
-        was_ready = False
+    async def _converse(self, link: Link) -> bool:
+        """To the end of the connection. Returns whether the worker ever said hello."""
         try:
-            while True:
-                num_bytes = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-                if num_bytes > MAX_FRAME_BYTES:
-                    raise EOFError(f"a frame of {num_bytes} bytes")
-                was_ready = self._hear(self._decoder.decode(await reader.readexactly(num_bytes)), writer) or was_ready
-        except (OSError, EOFError, msgspec.DecodeError) as reason:
-            logger.info("guard process: connection lost: %r", reason)
+            await link.ended
+            logger.info("guard process: connection lost")
+            return self._link is link
         finally:
-            self._writer = None
+            was_ready = self._link is link
+            self._link = None
             self._unsent.clear()
             self._num_others = 0
             self._num_restarts += was_ready and not self._is_closed
-            writer.transport.abort()
-            for id in tuple(self._waiting):
-                self._fail(id, GuardDown("the embedded guard has gone away", retry_after=_RETRY_AFTER_S))
-        return was_ready
+            link.close()
+            for frame in tuple(self._waiting.values()):
+                self._fail(frame.inquiry, GuardDown("the embedded guard has gone away", retry_after=_RETRY_AFTER_S))
 
-    def _hear(self, message: FromWorker, writer: asyncio.StreamWriter) -> bool:
+    def _hear(self, message: FromWorker, link: Link) -> None:
         match message:
             case Hello() as hello:
-                self._hello, self._writer = hello, writer
-                return True
+                if self._hello is None or self._hello.version != hello.version:
+                    self._memory.clear()
+                self._hello, self._link = hello, link
             case Scores(id, scores, num_waiting):
                 self._num_others = max(0, num_waiting - self._num_own)
-                answer = self._waiting.pop(id, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(scores)
+                frame = self._waiting.get(id)
+                if frame is not None and len(frame.texts) == len(scores):
+                    del self._waiting[id]
+                    self._take(frame, scores)
             case Shed(id, num_waiting):
                 self._num_others = max(0, num_waiting - self._num_own)
-                answer = self._waiting.pop(id, None)
-                if answer is not None and not answer.done():
-                    answer.set_exception(GuardDown(_REFUSALS[BUSY], code=BUSY, retry_after=_RETRY_AFTER_S))
-        return False
+                frame = self._waiting.get(id)
+                if frame is not None:
+                    self._drop(id)
+                    self._fail(frame.inquiry, _down(BUSY))
+
+    def _take(self, frame: Frame, scores: Sequence[Sequence[float]]) -> None:
+        assert self._hello is not None
+        self._num_own -= frame.size
+        self._learn((asyncio.get_running_loop().time() - frame.began_s) / frame.ahead)
+        names = self._hello.categories
+        found: list[Mapping[str, float]] = [dict(zip(names, each, strict=True)) for each in scores]
+        for digest, each in zip(frame.digests, found, strict=True):
+            self._memory.put(digest, each)
+        frame.inquiry.answered(frame, found)
 
 
-def assessment(side: Side, scores: Mapping[Any, float]) -> Assessment:
-    """What the classifier's scores mean of a text. Of what somebody else wrote it only matters whether it gives the
-    model orders, which is what jailbreaks are like."""
-    if side != "document":
-        return Assessment(scores=scores)
-    score = scores.get("jailbreak")
-    return (
-        Assessment(scores={})
-        if score is None
-        else Assessment(scores={"jailbreak": score}, further={INDIRECT_INJECTION: score})
-    )
-
-
-def _slices(text: str) -> Iterator[str]:
-    """Of a long text."""
-    for begin in range(0, max(len(text) - OVERLAP, 1), SLICE - OVERLAP):
-        yield text[begin : begin + SLICE]
-
-
-def _groups(parts: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Short texts together."""
-    group: list[tuple[int, str]] = []
-    size = 0
-    for part in parts:
-        if group and size + len(part[1]) > SLICE:
-            yield group
-            group, size = [], 0
-        group.append(part)
-        size += len(part[1])
-    yield group
-
-
-async def _all(asked: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """What all of them give; where one fails, or nobody waits any longer, the others are given up."""
-    tasks = [asyncio.create_task(each) for each in asked]
-    try:
-        return [await task for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _down(code: str) -> GuardDown:
+    return GuardDown(_REFUSALS[code], code=code, retry_after=_RETRY_AFTER_S)

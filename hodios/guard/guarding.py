@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from hodios.guard.budgets import budgets_of
 from hodios.guard.panel import Panel, Startable
 from hodios.guard.policy import Policy, resolved
 from hodios.guard.watch import Watch
@@ -12,6 +13,8 @@ from hodios.guard_settings import NO_POLICY, GuardPolicy, GuardSettings
 from hodios.types import Request
 
 MOST_KNOWN = 1000
+PATIENCE = 2
+"""What nobody waits for may take so many times its budget."""
 
 
 class Guarding:
@@ -20,6 +23,8 @@ class Guarding:
     def __init__(self, panel: Panel, settings: GuardSettings) -> None:
         self.panel = panel
         self.settings = settings
+        self.budgets = budgets_of(settings)
+        self._patient = self.budgets.times(PATIENCE)
         self._default = resolved(settings.policy)
         self._known: dict[tuple[int, int], tuple[GuardPolicy, GuardPolicy, Policy]] = {}
         """By the identities of both, which live as long as they stand here."""
@@ -51,4 +56,4 @@ class Guarding:
         is_wanted = policy.prompt != "off" or policy.answer != "off"
         if not is_wanted or not (self.panel.guards or policy.is_closed):
             return None
-        return Watch(self.panel, policy, request, self.settings.budget_s)
+        return Watch(self.panel, policy, request, self.budgets, self._patient)

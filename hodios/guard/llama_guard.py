@@ -63,6 +63,7 @@ class LlamaGuard:
 
     name = "llama_guard"
     sides: frozenset[Side] = frozenset({"prompt", "answer"})
+    reads_turns: Literal[True] = True
 
     def __init__(
         self,

@@ -34,8 +34,8 @@ class Hello(Struct, frozen=True, tag=True, array_like=True):
 
 class Scores(Struct, frozen=True, tag=True, array_like=True):
     id: int
-    scores: list[dict[Category, float]]
-    """Of each text, in their order."""
+    scores: list[list[float]]
+    """Of each text, in their order: one for each category, in the order of `Hello`."""
     num_waiting: int
     """Characters of everybody that are still to be read."""
 

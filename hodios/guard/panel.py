@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from hodios.errors import GuardDown
-from hodios.guard.base import Assessment, Guard, Passage
+from hodios.guard.base import Assessed, Guard, Passage, higher
+from hodios.guard.budgets import Budgets
+from hodios.guard.member import DURATIONS_S, Figures, Member, Question, Told
 from hodios.types import CATEGORIES, Category, GuardRun, Side
 
-DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BUSY = "guard_busy"
 """The code of a GuardDown that was shed: the guard works, and has too much to do."""
 LATE = "guard_late"
@@ -28,12 +30,10 @@ ASKED: Mapping[Side, frozenset[Category]] = {
 
 
 @runtime_checkable
-class Bounded(Protocol):
-    """A guard that can say beforehand that it would not judge in time."""
+class ReadsTurns(Protocol):
+    """A guard that looks at `Passage.before`."""
 
-    def refusal(self, num_characters: int, budget_s: float) -> str:
-        """The code of the GuardDown that it would raise; "" where it would try."""
-        ...
+    reads_turns: Literal[True]
 
 
 class GuardState(Struct, frozen=True, kw_only=True):
@@ -60,27 +60,17 @@ class Startable(Protocol):
     async def start(self) -> None: ...
 
 
-class Figures(Struct):
-    """Of one guard and one side, since the start."""
-
-    slots: list[int]
-    """Judgements by how long they took: within each of DURATIONS_S, and beyond."""
-    num_judged: int = 0
-    num_down: int = 0
-    num_shed: int = 0
-    total_s: float = 0.0
-
-
 class Panel:
     """Of one event loop. `clock` gives seconds from anywhere."""
 
     def __init__(self, guards: Sequence[Guard], *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._guards: list[Guard] = []
-        self._refusers: dict[Side, list[tuple[Guard, Bounded | None]]] = {side: [] for side in ASKED}
-        """By the side that they are asked about, with what can refuse."""
+        self._members: dict[Side, list[Member]] = {side: [] for side in ASKED}
+        """By the side that they are asked about."""
         self._refused: dict[tuple[str, Side, str], GuardRun] = {}
-        self._figures: dict[tuple[str, Side], Figures] = {}
+        self.reads_turns = False
+        """Whether some guard looks at the conversation before a text."""
         self.flagged: dict[tuple[str, Side], int] = {}
         """(category, side) → how often."""
         self.blocked: dict[tuple[str, Side], int] = {}
@@ -90,7 +80,8 @@ class Panel:
     def add(self, guard: Guard) -> None:
         self._guards.append(guard)
         for side in guard.sides:
-            self._refusers[side].append((guard, guard if isinstance(guard, Bounded) else None))
+            self._members[side].append(Member(guard, side))
+        self.reads_turns = self.reads_turns or isinstance(guard, ReadsTurns)
 
     @property
     def guards(self) -> Sequence[Guard]:
@@ -98,38 +89,66 @@ class Panel:
 
     @property
     def figures(self) -> Mapping[tuple[str, Side], Figures]:
-        return self._figures
+        """Of those that were asked."""
+        members = [member for side in self._members.values() for member in side if member.is_used]
+        return {(member.guard.name, member.side): member.figures for member in members}
 
     def has_guards(self, side: Side) -> bool:
-        return bool(self._refusers[side])
+        return bool(self._members[side])
 
     def states(self) -> list[tuple[Guard, GuardState]]:
         return [(guard, guard.state() if isinstance(guard, Stateful) else GuardState()) for guard in self._guards]
 
-    def refusals(self, side: Side, budget_s: float) -> tuple[GuardRun, ...]:
+    def refusals(self, side: Side, budgets: Budgets) -> tuple[GuardRun, ...]:
         """What `judge` would say where all that it could ask say beforehand that they would not judge anything; else
-        nothing. Costs next to nothing, for those who have far more to do than guards can."""
+        nothing."""
         runs = []
-        for guard, refuser in self._refusers[side]:
-            code = refuser.refusal(0, budget_s) if refuser is not None else ""
+        for member in self._members[side]:
+            bounded = member.bounded
+            code = bounded.refusal(0, budgets.of(member.guard.name)) if bounded is not None else ""
             if not code:
                 return ()
-            runs.append(self._refusal(guard, side, code))
+            runs.append(self._refusal(member, code))
         return tuple(runs)
 
-    async def judge(self, passages: Sequence[Passage], budget_s: float) -> tuple[GuardRun, ...]:
+    async def judge(self, passages: Sequence[Passage], budgets: Budgets) -> tuple[GuardRun, ...]:
         """One run for each guard and side. Raises nothing: who cannot judge says so in its run."""
-        asked = self._asked(passages)
+        asked = [(member, own, budgets.of(member.guard.name)) for member, own in self._asked(passages)]
         if len(asked) == 1:
-            return (await self._run(*asked[0], budget_s),)
-        return tuple(await asyncio.gather(*(self._run(*each, budget_s) for each in asked)))
+            return (await self._run(*asked[0]),)
+        return tuple(await asyncio.gather(*(self._run(*each) for each in asked)))
 
-    def late(self, passages: Sequence[Passage]) -> tuple[GuardRun, ...]:
-        """What is said where nobody waits for `judge` any longer."""
-        return tuple(
-            self._failed(guard, side, GuardDown("took too long", code=LATE), 0.0)
-            for guard, side, _ in self._asked(passages)
-        )
+    def ask(
+        self, passages: Sequence[Passage], budgets: Budgets, told: Told, *, may_linger: bool = False
+    ) -> tuple[list[GuardRun], list[Question]]:
+        """As `judge`, without waiting: what is known at once, and what `told` has the run of when it comes."""
+        runs: list[GuardRun] = []
+        questions: list[Question] = []
+        for member, own in self._asked(passages):
+            guard, direct, bounded = member.guard, member.direct, member.bounded
+            budget_s = budgets.of(guard.name)
+            if direct is None and bounded is not None and (code := bounded.refusal(0, budget_s)):
+                runs.append(self._refusal(member, code))
+                continue
+            question = Question(member, self._clock(), told)
+            if direct is None:
+                question.ask(guard.assess(own, budget_s))
+            else:
+                found = direct.ask(own, budget_s, question.answer, may_linger=may_linger)
+                if not callable(found):
+                    runs.append(self._run_of(member, found, 0.0))
+                    continue
+                question.lies_with(found)
+            questions.append(question)
+        return runs, questions
+
+    def run_of(self, question: Question, found: Assessed) -> GuardRun:
+        """What is made of a question's answer, once."""
+        return self._run_of(question.member, found, self._clock() - question.began_s)
+
+    def late(self, question: Question) -> GuardRun:
+        """What is said where nobody waits for a question's answer any longer."""
+        return self._failed(question.member, GuardDown("took too long", code=LATE), 0.0)
 
     def note(self, side: Side, flagged: frozenset[str], blocked: frozenset[str]) -> None:
         """What came of it, once for each prompt and each choice."""
@@ -137,52 +156,68 @@ class Panel:
             for category in categories:
                 counts[category, side] = counts.get((category, side), 0) + 1
 
-    def _asked(self, passages: Sequence[Passage]) -> list[tuple[Guard, Side, list[Passage]]]:
+    def _asked(self, passages: Sequence[Passage]) -> list[tuple[Member, Sequence[Passage]]]:
+        if not passages:
+            return []
+        side = passages[0].side
+        for passage in passages:
+            if passage.side != side:
+                break
+        else:
+            return [(member, passages) for member in self._members[side]]
         by_side: dict[Side, list[Passage]] = {}
         for passage in passages:
             by_side.setdefault(passage.side, []).append(passage)
-        return [(guard, side, own) for side, own in by_side.items() for guard, _ in self._refusers[side]]
+        return [(member, own) for side, own in by_side.items() for member in self._members[side]]
 
-    async def _run(self, guard: Guard, side: Side, passages: Sequence[Passage], budget_s: float) -> GuardRun:
+    async def _run(self, member: Member, passages: Sequence[Passage], budget_s: float) -> GuardRun:
         began_s = self._clock()
+        found: Assessed
         try:
-            assessments = await guard.assess(passages, budget_s)
+            found = await member.guard.assess(passages, budget_s)
         except GuardDown as error:
-            return self._failed(guard, side, error, self._clock() - began_s)
-        took_s = self._clock() - began_s
-        figures = self._of(guard, side)
+            found = error
+        return self._run_of(member, found, self._clock() - began_s)
+
+    def _run_of(self, member: Member, found: Assessed, took_s: float) -> GuardRun:
+        if isinstance(found, GuardDown):
+            return self._failed(member, found, took_s)
+        guard, figures = member.guard, member.figures
         figures.num_judged += 1
         figures.total_s += took_s
-        figures.slots[sum(took_s > bound for bound in DURATIONS_S)] += 1
+        figures.slots[bisect_left(DURATIONS_S, took_s) if took_s else 0] += 1
+        scores, further = found[0].scores, found[0].further
+        for assessment in found[1:]:
+            scores = higher(scores, assessment.scores)
+            if assessment.further:
+                further = higher(further, assessment.further)
+        asked = ASKED[member.side]
+        if not asked.issuperset(scores):
+            scores = {name: score for name, score in scores.items() if name in asked}
         return GuardRun(
             guard=guard.name,
             version=guard.version,
-            side=side,
-            scores=_of_side(side, _highest(assessments, lambda assessment: assessment.scores)),
-            further=_highest(assessments, lambda assessment: assessment.further),
+            side=member.side,
+            scores=scores,
+            further=further,
             duration_s=took_s,
         )
 
-    def _failed(self, guard: Guard, side: Side, error: GuardDown, took_s: float) -> GuardRun:
-        return replace(self._refusal(guard, side, error.code or "failed"), duration_s=took_s)
+    def _failed(self, member: Member, error: GuardDown, took_s: float) -> GuardRun:
+        run = self._refusal(member, error.code or "failed")
+        return replace(run, duration_s=took_s) if took_s else run
 
-    def _refusal(self, guard: Guard, side: Side, code: str) -> GuardRun:
-        figures = self._of(guard, side)
+    def _refusal(self, member: Member, code: str) -> GuardRun:
+        guard, side = member.guard, member.side
         if code == BUSY:
-            figures.num_shed += 1
+            member.figures.num_shed += 1
         else:
-            figures.num_down += 1
+            member.figures.num_down += 1
         run = self._refused.get((guard.name, side, code))
         if run is None or run.version != guard.version:
             run = GuardRun(guard=guard.name, version=guard.version, side=side, problem=code)
             self._refused[guard.name, side, code] = run
         return run
-
-    def _of(self, guard: Guard, side: Side) -> Figures:
-        figures = self._figures.get((guard.name, side))
-        if figures is None:
-            figures = self._figures[guard.name, side] = Figures(slots=[0] * (len(DURATIONS_S) + 1))
-        return figures
 
     async def aclose(self) -> None:
         """May be called twice."""
@@ -206,25 +241,8 @@ def _joined(one: GuardRun, other: GuardRun) -> GuardRun:
         guard=one.guard,
         version=other.version or one.version,
         side=one.side,
-        scores=_higher(one.scores, other.scores),
-        further=_higher(one.further, other.further),
+        scores=higher(one.scores, other.scores),
+        further=higher(one.further, other.further),
         duration_s=one.duration_s + other.duration_s,
         problem=one.problem or other.problem,
     )
-
-
-def _highest(
-    assessments: Sequence[Assessment], scores_of: Callable[[Assessment], Mapping[str, float]]
-) -> Mapping[str, float]:
-    highest: Mapping[str, float] = {}
-    for assessment in assessments:
-        highest = _higher(highest, scores_of(assessment)) if highest else scores_of(assessment)
-    return highest
-
-
-def _of_side(side: Side, scores: Mapping[str, float]) -> Mapping[str, float]:
-    return {category: score for category, score in scores.items() if category in ASKED[side]}
-
-
-def _higher(one: Mapping[str, float], other: Mapping[str, float]) -> Mapping[str, float]:
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {**one, **other}}

@@ -28,8 +28,9 @@ def passages_of(request: Request) -> tuple[list[Passage], bool]:
             passage, is_whole = Passage(text=_ends(passage.text, left), side=passage.side), False
         left -= len(passage.text)
         passages.append(passage)
-    has_ids = any(not isinstance(prompt, str) for prompt in request.prompts or ())
-    return passages, is_whole and not has_ids
+    if request.prompts and any(not isinstance(prompt, str) for prompt in request.prompts):
+        is_whole = False
+    return passages, is_whole
 
 
 def turns_of(request: Request) -> tuple[Turn, ...]:
@@ -51,7 +52,8 @@ def _all(request: Request) -> Iterator[Passage]:
     for place in range(len(messages) - 1, -1, -1):
         message = messages[place]
         role = message.get("role")
-        if role == "assistant" or not (text := _text(message)):
+        content = message.get("content")
+        if role == "assistant" or not (text := content if type(content) is str else _text(message)):
             continue
         if role in _OF_OTHERS:
             yield Passage(text=text, side="document")

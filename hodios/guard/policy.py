@@ -29,6 +29,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     flag_at: Mapping[Category, float]
     """For each category; infinity: never."""
     block_at: Mapping[Category, float]
+    least: float = 0.0
+    """Nothing follows from scores that are all below."""
 
     def action(self, side: Side) -> Action:
         return self.answer if side == "answer" else self.prompt
@@ -51,16 +53,20 @@ def resolved(settings: GuardPolicy, project: GuardPolicy = NO_POLICY, key: Guard
     else:
         prompt, answer = _stricter(base[0], key.prompt), _stricter(base[1], key.answer)
         is_closed = is_closed or key.when_down == "closed"
-    return Policy(prompt=prompt, answer=answer, is_closed=is_closed, flag_at=flag_at, block_at=block_at)
+    least = min(*flag_at.values(), *block_at.values())
+    return Policy(prompt=prompt, answer=answer, is_closed=is_closed, flag_at=flag_at, block_at=block_at, least=least)
 
 
 def verdict(policy: Policy, side: Side, runs: tuple[GuardRun, ...], *, has_text: bool = True) -> Judgement:
     """Of what guards said of one side. What others wrote, as results of tools, is flagged and never blocked."""
+    asked = ASKED[side] if has_text else frozenset[Category]()
+    for run in runs:
+        if run.scores and max(run.scores.values()) >= policy.least:
+            break
+    else:
+        return Judgement(runs=runs, asked=asked)
     flagged: set[str] = set()
     blocked: set[str] = set()
-    asked = ASKED[side] if has_text else frozenset[Category]()
-    if not any(run.scores for run in runs):
-        return Judgement(runs=runs, asked=asked)
     for run in runs:
         for category in CATEGORIES:
             score = run.scores.get(category)

@@ -15,24 +15,31 @@ from hodios.guard.policy import Policy, verdict
 from hodios.guard.windows import Windows
 from hodios.types import GuardRun, Judgement, Side
 
-SHOWN_STRIDE = 400
-"""Characters of an answer between two looks at it, where it is shown at once."""
-HELD_STRIDE = 80
+SHOWN = 1000, 200
+"""Characters of an answer between two looks at it, where it is shown at once; and how far back each one reaches."""
+HELD = 80, 400
 """The same where it is held back so long."""
-REACH = 400
+WHOLE = 400, 400
+"""The same where it may be blocked, and nobody sees anything of it before all is there."""
 
 
 Part = tuple[type[Piece], int]
 _TEXT: Part = (Text, 0)
+_NONE = Judgement()
 
 
 class Subject:
     """`index` is the choice's, None for the prompt."""
 
-    def __init__(self, index: int | None, policy: Policy, stride: int = SHOWN_STRIDE) -> None:
+    __slots__ = (
+        *("_part", "_policy", "_runs", "has_news", "held", "index", "is_over", "judgement", "num_waiting", "said"),
+        *("shortfall", "side", "stopped", "windows"),
+    )
+
+    def __init__(self, index: int | None, policy: Policy, pace: tuple[int, int] = SHOWN) -> None:
         self.index = index
         self.side: Side = "prompt" if index is None else "answer"
-        self.windows = Windows(stride, REACH)
+        self.windows = Windows(*pace)
         self.held = Held()
         self.said: list[str] | None = None
         """All of its text, where somebody reads it as a whole."""
@@ -43,7 +50,7 @@ class Subject:
         self.is_over = False
         self.shortfall = ""
         """Why guards are not shown all of it."""
-        self.judgement = Judgement()
+        self.judgement = _NONE
         self.has_news = False
         self._policy = policy
         self._runs: tuple[GuardRun, ...] = ()
@@ -52,7 +59,7 @@ class Subject:
 
     def read(self, event: Piece) -> bool:
         """Whether a window is due."""
-        if isinstance(event, Text):
+        if type(event) is Text:
             if self._part is not _TEXT:
                 self._begin(_TEXT)
             if self.said is not None:
@@ -84,7 +91,7 @@ class Subject:
         before = self.judgement.flagged
         if self.shortfall:
             runs = [replace(run, problem=run.problem or self.shortfall) for run in runs]
-        self._runs = merged((*self._runs, *runs))
+        self._runs = merged((*self._runs, *runs)) if self._runs else tuple(runs)
         self.judgement = verdict(self._policy, self.side, self._runs, has_text=has_text)
         self.has_news = self.has_news or self.index is None or self.judgement.flagged != before
 

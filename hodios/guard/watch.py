@@ -7,20 +7,20 @@ blocked is held back until it was judged.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from hodios.errors import ContentFiltered, GuardDown, HodiosError
 from hodios.events import Event, Finish, Noticed, Reasoning, Started, Stopped, Text, ToolCall
-from hodios.guard.base import Passage, Turn
+from hodios.guard.base import Assessed, Passage, Turn
+from hodios.guard.budgets import Budgets
+from hodios.guard.member import Question
 from hodios.guard.panel import Panel
 from hodios.guard.passages import MOST_CHARACTERS, MOST_PASSAGES, passages_of, turns_of
 from hodios.guard.policy import Policy
-from hodios.guard.subject import HELD_STRIDE, SHOWN_STRIDE, Subject
+from hodios.guard.subject import HELD, SHOWN, WHOLE, Subject
 from hodios.types import CATEGORIES, GuardRun, Judgement, Request
 
-PATIENCE = 2
-"""What nobody waits for may take so many times the budget."""
 RETRY_AFTER_S = 1
 UNREAD = "not_all_read"
 """The problem of guards that were not shown the whole prompt."""
@@ -29,14 +29,19 @@ UNREAD = "not_all_read"
 class Watch:
     """Of one request. `events` is to be called once."""
 
-    def __init__(self, panel: Panel, policy: Policy, request: Request, budget_s: float) -> None:
+    def __init__(self, panel: Panel, policy: Policy, request: Request, budgets: Budgets, patient: Budgets) -> None:
+        """`patient`: how long a prompt may take for which nobody waits."""
         self._panel = panel
         self._policy = policy
         self._request = request
-        self._budget_s = budget_s
+        self._budgets = budgets
+        self._patient = patient
         self._prompt = Subject(None, policy)
         self._choices: list[Subject] = []
-        self._tasks: dict[asyncio.Task[tuple[GuardRun, ...]], tuple[Subject, Sequence[Passage]]] = {}
+        self._open: dict[Question, Subject] = {}
+        """What guards were asked and have not answered."""
+        self._settled: asyncio.Future[None] | None = None
+        """Set once nothing is open, where somebody waits for that."""
         self._turns: tuple[Turn, ...] | None = None
         self._num_open = 0
         self._has_news = False
@@ -57,47 +62,54 @@ class Watch:
         """Everything at once."""
         is_read = self._policy.answer != "off"
         try:
-            async with aclosing(events):
-                await self._open()
-                async for event in events:
-                    if self._has_news:
-                        for told in self._news():
-                            yield told
-                    if isinstance(event, Text):
-                        yield event
-                        if is_read and not event.is_echo and self._choices[event.index].read(event):
-                            self._look(self._choices[event.index])
-                    elif isinstance(event, (Reasoning, ToolCall)):
-                        yield event
-                        if is_read and self._choices[event.index].read(event):
-                            self._look(self._choices[event.index])
-                    elif is_read and isinstance(event, Stopped):
-                        self._end(event)
-                        for told in self._news():
-                            yield told
-                    elif isinstance(event, Started):
-                        self._start()
-                        yield event
-                    else:
-                        if isinstance(event, Finish):
+            if self._policy.prompt == "annotate":
+                self._begin_shown()
+            else:
+                await self._begin()
+            async for event in events:
+                if self._has_news and self._choices:
+                    for told in self._news():
+                        yield told
+                if type(event) is Text:
+                    yield event
+                    if is_read and not event.is_echo:
+                        choice = self._choices[event.index]
+                        if choice.read(event):
+                            self._look(choice)
+                elif type(event) is Reasoning or type(event) is ToolCall:
+                    yield event
+                    if is_read and self._choices[event.index].read(event):
+                        self._look(self._choices[event.index])
+                elif type(event) is Stopped and is_read:
+                    for told in self._end(event):
+                        yield told
+                elif type(event) is Started:
+                    self._start()
+                    yield event
+                else:
+                    if type(event) is Finish:
+                        if self._open:
                             await self._settle()
+                        if self._has_news:
                             for told in self._news():
                                 yield told
-                        yield event
+                    yield event
         except HodiosError:
             # Choices that have ended are whole, whatever became of the others.
-            await self._settle()
+            if self._open:
+                await self._settle()
             for told in self._news():
                 yield told
             raise
         finally:
             self._leave()
+            await events.aclose()
 
     async def _held(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """What was judged, and nothing of what was not."""
         try:
             async with aclosing(events):
-                await self._open()
+                await self._begin()
                 async for event in events:
                     if self._has_news:
                         for told in self._news():
@@ -120,7 +132,8 @@ class Watch:
                             self._start()
                             yield event
                         case _:
-                            await self._settle()
+                            if self._open:
+                                await self._settle()
                             for told in self._news():
                                 yield told
                             yield event
@@ -143,31 +156,39 @@ class Watch:
             if not windows.size:
                 choice.note((), has_text=False)
             if not choice.judgement.blocked and (code := choice.code()):
-                choice.note(await self._panel.judge(code, self._budget_s))
+                choice.note(await self._panel.judge(code, self._budgets))
             return [*passed, *choice.held.release(windows.size), choice.told(), self._close(choice)]
         return [*passed, choice.told()] if choice.has_news else passed
 
-    async def _open(self) -> None:
+    async def _begin(self) -> None:
         """The prompt, before anybody is asked for an answer."""
         if self._policy.answer == "block" and self._policy.is_closed:
-            self._require(not self._panel.refusals("answer", self._budget_s) and self._panel.has_guards("answer"))
-        if self._policy.prompt == "off" or (self._policy.prompt == "annotate" and self._is_refused(self._prompt)):
+            self._require(not self._panel.refusals("answer", self._budgets) and self._panel.has_guards("answer"))
+        if self._policy.prompt == "off":
             return
-        passages, is_whole = passages_of(self._request)
-        if not is_whole:
-            self._prompt.shortfall = UNREAD
         if self._policy.prompt == "annotate":
-            self._ask(self._prompt, passages)
+            self._begin_shown()
             return
+        passages, is_whole = self._prompt_passages()
         if not is_whole and self._policy.is_closed:
             raise _unread(self._request)
         self._prompt.note(await self._judged(passages) if passages else (), has_text=bool(passages))
         if self._prompt.judgement.blocked:
             raise _blocked(self._request, self._policy, self._prompt.judgement)
 
+    def _begin_shown(self) -> None:
+        """The prompt, for which nobody waits."""
+        self._ask(self._prompt, self._prompt_passages()[0])
+
+    def _prompt_passages(self) -> tuple[Sequence[Passage], bool]:
+        passages, is_whole = passages_of(self._request)
+        if not is_whole:
+            self._prompt.shortfall = UNREAD
+        return passages, is_whole
+
     async def _judged(self, passages: Sequence[Passage]) -> tuple[GuardRun, ...]:
         """Raises GuardDown where nothing passes unjudged and somebody cannot judge."""
-        runs = await self._panel.judge(passages, self._budget_s)
+        runs = await self._panel.judge(passages, self._budgets)
         self._require(bool(runs) and not any(run.problem for run in runs))
         return runs
 
@@ -180,13 +201,14 @@ class Watch:
 
     def _start(self) -> None:
         """An answer begins; one that came before it counts no more."""
-        for task in [task for task, (subject, _) in self._tasks.items() if subject is not self._prompt]:
-            del self._tasks[task]
-            task.cancel()
-        is_held = self._policy.answer == "block" and not self._request.is_shown_whole
-        stride = HELD_STRIDE if is_held else SHOWN_STRIDE
+        for question in [question for question, subject in self._open.items() if subject is not self._prompt]:
+            del self._open[question]
+            question.give_up()
+        pace = SHOWN
+        if self._policy.answer == "block":
+            pace = WHOLE if self._request.is_shown_whole else HELD
         self._num_open = self._request.n * len(self._request.prompts or ("",))
-        self._choices = [Subject(index, self._policy, stride) for index in range(self._num_open)]
+        self._choices = [Subject(index, self._policy, pace) for index in range(self._num_open)]
         if self._panel.has_guards("code"):
             for choice in self._choices:
                 choice.said = []
@@ -199,76 +221,77 @@ class Watch:
 
     def _look(self, choice: Subject) -> None:
         while (window := choice.windows.next()) is not None:
-            if not self._is_refused(choice):
-                self._ask(choice, self._passages(window.text))
+            self._ask(choice, self._passages(window.text))
 
-    def _end(self, event: Stopped) -> None:
+    def _end(self, event: Stopped) -> Sequence[Event]:
         """Its end is told once it was judged."""
         choice = self._choices[event.index]
         choice.stopped = event
         window = choice.windows.last()
         if window is not None:
-            if not self._is_refused(choice):
-                self._ask(choice, self._passages(window.text))
+            self._ask(choice, self._passages(window.text))
         elif not choice.windows.size:
             choice.note((), has_text=False)
-        if code := choice.code():
+        if choice.said is not None and (code := choice.code()):
             self._ask(choice, code)
-        self._has_news = True
+        return self._news()
 
     def _ask(self, subject: Subject, passages: Sequence[Passage]) -> None:
         """Without waiting for what comes of it."""
-        if not any(self._panel.has_guards(passage.side) for passage in passages):
-            subject.note((), has_text=bool(passages))
-            return
-        budget_s = self._patience_s(subject)
-        task = asyncio.get_running_loop().create_task(self._panel.judge(passages, budget_s))
-        self._tasks[task] = subject, passages
-        subject.num_waiting += 1
-        task.add_done_callback(self._answered)
-
-    def _is_refused(self, subject: Subject) -> bool:
-        """Whether nobody would judge it now, which is noted."""
-        refused = self._panel.refusals(subject.side, self._patience_s(subject))
-        if refused:
-            subject.note(refused)
+        is_prompt = subject is self._prompt
+        budgets = self._patient if is_prompt else self._budgets
+        runs, questions = self._panel.ask(passages, budgets, self._answered, may_linger=is_prompt)
+        if runs or not questions:
+            subject.note(runs, has_text=bool(passages))
             self._has_news = True
-        return bool(refused)
+        for question in questions:
+            self._open[question] = subject
+            subject.num_waiting += 1
 
-    def _patience_s(self, subject: Subject) -> float:
-        """Of what is only annotated. The end of an answer waits for it; a prompt has as long as the answer takes."""
-        return self._budget_s * (PATIENCE if subject is self._prompt else 1)
+    def _answered(self, question: Question, found: Assessed) -> None:
+        subject = self._open.pop(question, None)
+        if subject is not None:
+            self._note(subject, self._panel.run_of(question, found))
 
-    def _answered(self, task: asyncio.Task[tuple[GuardRun, ...]]) -> None:
-        subject, passages = self._tasks.pop(task, (None, ()))
-        if subject is None:
-            return
+    def _note(self, subject: Subject, run: GuardRun) -> None:
         subject.num_waiting -= 1
-        subject.note(self._panel.late(passages) if task.cancelled() else task.result())
+        subject.note((run,))
         self._has_news = True
+        if not self._open and self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
 
     async def _settle(self) -> None:
-        """Wait for what is on its way, as long as the budget allows."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=self._budget_s)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        """Wait for what is on its way, as long as the budgets allow."""
+        loop = asyncio.get_running_loop()
+        self._settled = loop.create_future()
+        patience_s = max(self._budgets.of(question.member.guard.name) for question in self._open)
+        timer = loop.call_later(patience_s, self._lose_patience)
+        try:
+            await self._settled
+        finally:
+            timer.cancel()
 
-    def _news(self) -> Iterator[Event]:
+    def _lose_patience(self) -> None:
+        while self._open:
+            question, subject = self._open.popitem()
+            question.give_up()
+            self._note(subject, self._panel.late(question))
+
+    def _news(self) -> Sequence[Event]:
         """What guards have found since they were asked last, and ends that waited for them."""
         if not self._choices:
-            return
+            return ()
         self._has_news = False
+        news: list[Event] = []
         if self._prompt.has_news:
-            yield self._prompt.told()
+            news.append(self._prompt.told())
         for choice in self._choices:
             is_ending = choice.stopped is not None and not choice.is_over and not choice.num_waiting
             if is_ending or (choice.has_news and choice.stopped is None):
-                yield choice.told()
+                news.append(choice.told())
             if is_ending:
-                yield self._close(choice)
+                news.append(self._close(choice))
+        return news
 
     def _close(self, choice: Subject) -> Stopped:
         assert choice.stopped is not None
@@ -279,14 +302,14 @@ class Watch:
 
     def _passages(self, text: str) -> list[Passage]:
         if self._turns is None:
-            self._turns = turns_of(self._request)
+            self._turns = turns_of(self._request) if self._panel.reads_turns else ()
         return [Passage(text=text, side="answer", before=self._turns)]
 
     def _leave(self) -> None:
         """Whatever happened: nothing goes on, and what was found counts."""
-        tasks, self._tasks = self._tasks, {}
-        for task in tasks:
-            task.cancel()
+        questions, self._open = self._open, {}
+        for question in questions:
+            question.give_up()
         for subject in (self._prompt, *self._choices):
             if subject.judgement.flagged:
                 self._panel.note(subject.side, subject.judgement.flagged, subject.judgement.blocked)

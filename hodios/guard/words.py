@@ -47,6 +47,8 @@ class Words:
             if " " not in word and hit.severity >= 1.2:
                 masked.setdefault((word[0], len(word)), []).append(word)
         self._by_shape: Mapping[tuple[str, int], Sequence[str]] = masked
+        self._openings = frozenset(word.split(" ", 1)[0] for word in self._entries if " " in word)
+        """Words that phrases begin with."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -57,10 +59,15 @@ class Words:
         found: list[Hit] = []
         start = 0
         while start < len(words):
-            size = next((size for size in range(_LONGEST_PHRASE, 0, -1) if self._hit(words[start : start + size])), 0)
-            if size:
-                found.append(self._hit(words[start : start + size]) or _NOTHING)
-            start += max(size, 1)
+            longest = _LONGEST_PHRASE if words[start] in self._openings else 1
+            for size in range(longest, 0, -1):
+                hit = self._hit(words[start : start + size])
+                if hit is not None:
+                    found.append(hit)
+                    start += size
+                    break
+            else:
+                start += 1
         return found
 
     def profanity(self, plain: str) -> float:
@@ -81,10 +88,11 @@ class Words:
             return known
         if phrase.endswith(("'s", "’s")):
             return self._entries.get(phrase[:-2])
-        if any(char in _MASK for char in phrase):
+        if not phrase.isalpha() and not _MASK.isdisjoint(phrase):
             return self._unmasked(phrase)
-        stem = next((stem for stem in _STEMS if phrase.startswith(stem)), None)
-        return self._entries.get(stem) if stem else None
+        if not phrase.startswith(_STEMS):
+            return None
+        return self._entries.get(next(stem for stem in _STEMS if phrase.startswith(stem)))
 
     def _unmasked(self, word: str) -> Hit | None:
         """`f**k` and the like: the same first letter, the same length, and every letter that is shown."""
@@ -95,9 +103,6 @@ class Words:
             if all(shown in (meant, *_MASK) for shown, meant in zip(word, known, strict=True)):
                 return self._entries[known]
         return None
-
-
-_NOTHING = Hit("", 0.0, "other")
 
 
 def read(path: Path) -> Words:

@@ -55,6 +55,7 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._judge = judge
+        self._categories = hello.categories
         self._clock = clock
         self._clients = Clients(listener, hello, self._serve)
         if parent_fd is not None:
@@ -89,7 +90,8 @@ class Worker:
             return
         scores = self._judge.scores(asked.texts)
         self._backlog.learn(asked.texts, self._clock() - began_s)
-        connection.send(Scores(asked.id, scores, self._backlog.num_waiting))
+        rows = [[round(each[category], 4) for category in self._categories] for each in scores]
+        connection.send(Scores(asked.id, rows, self._backlog.num_waiting))
 
     def _poll(self, timeout_s: float | None) -> None:
         for connection in self._clients.poll(timeout_s):

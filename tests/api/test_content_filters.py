@@ -209,6 +209,41 @@ async def test_a_blocked_answer_is_charged_for_what_was_generated(config: Config
         )
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_generated_is_charged_where_a_guard_dies_in_mid_answer(
+    config: Config, caller_of: Any, stream: bool
+) -> None:
+    guard = WordGuard()
+
+    async def die() -> None:
+        guard.error = GuardDown("gone")
+
+    calm = "All is calm and nothing is to be seen but the sea. " * 12
+    script = [
+        STARTED, Text(0, calm, completion_tokens=80), die, Text(0, calm, completion_tokens=160),
+        Text(0, "never", completion_tokens=999), Stopped(0, "stop"), said()[-1],
+    ]  # fmt: skip
+    async with desk(config, script, guarding(guard)) as opened:
+        policy = GuardPolicy(answer="block", when_down="closed")
+        call = caller_of(opened.app, await opened.key("k1", guard=policy))
+        body = {"model": "model", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+        answer = await call("POST", "/v1/chat/completions", body)
+        if stream:
+            assert answer.status == 200
+            *shown, failed = answer.chunks()
+            assert failed["error"]["code"] == "guard_unavailable"
+            texts = [each["choices"][0]["delta"].get("content") or "" for each in shown]
+            assert "".join(texts), "what was judged was shown"
+        else:
+            assert (answer.status, answer.error["code"]) == (503, "guard_unavailable")
+        assert "never" not in answer.body.decode()
+        (entry,) = await opened.logged()
+        assert entry.error_code == "guard_unavailable"
+        (attempt,) = await opened.attempts(entry.request_id)
+        assert attempt.completion_tokens == 160
+        assert attempt.cost == entry.cost > 0
+
+
 async def test_what_others_have_said_of_a_past_request_is_found_in_the_log(config: Config, caller_of: Any) -> None:
     async with desk(config, said("a murder"), guarding(WordGuard())) as opened:
         key = await opened.key("k1")

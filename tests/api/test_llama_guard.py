@@ -53,7 +53,9 @@ async def admin(
     remote = Remote(name="acme", base_url=f"{upstream.url}/v1", models=(model,), has_completions=True)
     provider = RemoteProvider(remote, KEY)
     await provider.start()
-    settings = GuardSettings(llama_guard=GUARD, prompt="block", answer="block", budget_s=30, injection_rules=False)
+    settings = GuardSettings(
+        llama_guard=GUARD, prompt="block", answer="block", llama_guard_budget_s=30, injection_rules=False
+    )
     app = create_app(structs.replace(config, guard=settings), [EchoProvider(), provider], office=office)
     yield caller_of(app)
     await provider.aclose()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,21 +20,26 @@ from bureau import Scripted
 
 from hodios.api.app import create_app
 from hodios.config import Config
-from hodios.events import Finish, Started, Stopped, Text, Usage
+from hodios.events import Event, Finish, Started, Stopped, Text, Usage
 from hodios.guard.embedded import EmbeddedGuard
 from hodios.guard.guarding import Guarding
 from hodios.guard.panel import Panel
 from hodios.guard_settings import GuardSettings
-from hodios.types import CATEGORIES
+from hodios.types import CATEGORIES, Request
 
 KEY = "guard-key-0123456789abcdef0123456789"
 PATIENCE_S = 300.0
-SCRIPT = [
-    Started("scripted", "maker/model", "fp_0", 3),
-    Text(0, "Bread needs flour, water and time."),
-    Stopped(0, "stop"),
-    Finish(Usage(prompt_tokens=3, completion_tokens=8)),
-]
+BREAD = "Bread needs flour, water and time."
+
+
+class Baker(Scripted):
+    """Never says the same twice: what was judged before is known, whoever is away."""
+
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        yield Started("scripted", "maker/model", "fp_0", 3)
+        yield Text(0, f"{BREAD} {uuid.uuid4()}")
+        yield Stopped(0, "stop")
+        yield Finish(Usage(prompt_tokens=3, completion_tokens=8))
 
 
 @contextmanager
@@ -49,7 +55,7 @@ def worker(path: Path) -> Iterator[subprocess.Popen[bytes]]:
 @asynccontextmanager
 async def client(home: Path, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
     guarding = Guarding(Panel([EmbeddedGuard(home / "s")], clock=time.monotonic), GuardSettings(**settings))
-    app = create_app(Config(home=home, admin_key=KEY), [Scripted(SCRIPT)], guarding=guarding)
+    app = create_app(Config(home=home, admin_key=KEY), [Baker(())], guarding=guarding)
     async with guarding.running(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as http:
         http.headers["authorization"] = f"Bearer {KEY}"
         yield http
@@ -58,7 +64,7 @@ async def client(home: Path, **settings: Any) -> AsyncIterator[httpx2.AsyncClien
 async def ask(http: httpx2.AsyncClient) -> httpx2.Response:
     # Nothing else here waits for anything, and so nobody else would have a turn.
     await asyncio.sleep(0.05)
-    messages = [{"role": "user", "content": "How is bread made?"}]
+    messages = [{"role": "user", "content": f"How is bread made? {uuid.uuid4()}"}]
     body = {"model": "model", "messages": messages, "content_filter": "details"}
     return await http.post("http://test/v1/chat/completions", json=body)
 
@@ -67,7 +73,7 @@ async def not_evaluated(http: httpx2.AsyncClient) -> list[str]:
     answer = await ask(http)
     assert answer.status_code == 200
     (choice,) = answer.json()["choices"]
-    assert choice["message"]["content"] == "Bread needs flour, water and time."
+    assert choice["message"]["content"].startswith(BREAD)
     told: list[str] = choice["content_filter_details"]["not_evaluated"]
     return told
 

@@ -122,6 +122,37 @@ async def test_long_texts_are_judged_in_slices_that_overlap(tmp_path: Path) -> N
     assert joined == text
 
 
+async def test_what_was_judged_is_not_judged_again(tmp_path: Path) -> None:
+    judge = CountingJudge()
+    with working(tmp_path / "s", judge):
+        async with client(tmp_path / "s") as guard:
+            await ready(guard)
+            for turn in range(3):
+                long = "x" * 3000
+                said = [f"turn {number}" for number in range(turn + 1)]
+                assert await scores(guard, "be kind", *said, long) == [0.007, *[0.006] * (turn + 1), 1.0]
+                found = guard.ask(passages("be kind", *said), PATIENCE_S, lambda _: None)
+                assert not callable(found), "what is known is said at once"
+    assert sorted(judge.texts) == ["be kind", "turn 0", "turn 1", "turn 2", "x" * 1200, "x" * 2000]
+    async with client(tmp_path / "s") as guard:
+        with pytest.raises(GuardDown):
+            await scores(guard, "be kind")
+
+
+async def test_a_guard_with_other_weights_judges_all_anew(tmp_path: Path) -> None:
+    async with client(tmp_path / "s") as guard:
+        for version in ("counting-1", "counting-1", "counting-2"):
+            judge = CountingJudge()
+            judge.version = version
+            with working(tmp_path / "s", judge):
+                await ready(guard)
+                assert await scores(guard, "same") == [0.004]
+            assert judge.texts == ([] if guard.state().num_restarts == 1 else ["same"])
+            async with asyncio.timeout(PATIENCE_S):
+                while not guard.state().problem:  # noqa: ASYNC110 - another thread goes away
+                    await asyncio.sleep(0.01)
+
+
 async def test_hostile_texts_are_judged_as_any(tmp_path: Path) -> None:
     with working(tmp_path / "s", CountingJudge()):
         async with client(tmp_path / "s") as guard:

@@ -14,6 +14,7 @@ from hodios.api.guards import guarding_of
 from hodios.config import Config
 from hodios.errors import ConfigError, SetupError
 from hodios.guard.base import Passage
+from hodios.guard.budgets import Budgets
 from hodios.guard_settings import GuardSettings
 
 
@@ -26,7 +27,7 @@ async def test_prompt_guard_judges_prompts_and_documents(tmp_path: Path) -> None
     guarding = guarding_of(config(tmp_path, prompt_guard=str(folder)))
     passages = [Passage(text="ignore", side="prompt"), Passage(text="run run run", side="document")]
     async with guarding.running():
-        found = {(run.guard, run.side): run for run in await guarding.panel.judge(passages, 60)}
+        found = {(run.guard, run.side): run for run in await guarding.panel.judge(passages, Budgets(60))}
     assert set(found) == {
         ("prompt_guard", "prompt"),
         ("prompt_guard", "document"),
