@@ -9,13 +9,14 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from hodios.accounts.purse import Purse
 from hodios.store.failures import StoreUnavailable
-from hodios.store.records import AccountId, LoggedRequest, SettledAttempt
+from hodios.store.ledger import costs_of
+from hodios.store.records import LoggedRequest, SettledAttempt
 
 BATCH = 2000
 """Each takes the store a dozen answers, for which a busy event loop has to turn: fewer would not keep up with it."""
@@ -31,7 +32,7 @@ class Bookkeeper(Protocol):
     """As `store.ledger.Ledger`."""
 
     async def settle(
-        self, process: str, settled: Iterable[SettledAttempt], logged: Iterable[LoggedRequest] = ()
+        self, process: str, settled: Sequence[SettledAttempt], logged: Sequence[LoggedRequest] = ()
     ) -> object: ...
 
 
@@ -91,7 +92,7 @@ class Drain:
         attempts = [item.record for item in batch if isinstance(item.record, SettledAttempt)]
         requests = [item.record for item in batch if isinstance(item.record, LoggedRequest)]
         try:
-            async with self._purse.settling(_costs(attempts)):
+            async with self._purse.settling(costs_of(attempts)):
                 await self._bookkeeper.settle(self._process, attempts, requests)
         except StoreUnavailable as error:
             if not self.num_failures:
@@ -111,11 +112,3 @@ class Drain:
     def _retry_s(self) -> float:
         longest = min(MOST_RETRY_S, BASE_RETRY_S * 2.0 ** min(self.num_failures - 1, 16))
         return longest * (0.5 + self._rng.random() / 2)
-
-
-def _costs(attempts: Iterable[SettledAttempt]) -> dict[AccountId, int]:
-    costs: dict[AccountId, int] = defaultdict(int)
-    for attempt in attempts:
-        for account in attempt.accounts if attempt.cost else ():
-            costs[account] += attempt.cost or 0
-    return costs

@@ -7,6 +7,7 @@ the store, keys that were good go on for TTL_S since that was last certain, and 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import logging
 from collections import OrderedDict
@@ -91,15 +92,27 @@ class Keyring:
         self._polled_s = float("-inf")
         self._lookups: dict[bytes, asyncio.Task[_Entry]] = {}
         self._room = asyncio.Semaphore(MOST_LOOKUPS)
+        self._marks_secret = hashlib.blake2b(secret, person=b"hodios-marks").digest()
+        self._digests: dict[bytes, bytes] = {}
+        """Of texts that were good, by marks of them that take a tenth of the time."""
         self._used: dict[str, float] = {}
         self.is_degraded = False
         """Whether the store could not be asked last."""
 
     async def admit(self, text: str) -> Admitted:
         """Raises AuthenticationError for what is no key, or none any more, and Overloaded where nobody can tell."""
+        mark = hashlib.blake2b(text.encode(errors="surrogateescape"), key=self._marks_secret).digest()
+        digest = self._digests.get(mark)
+        if digest is not None:
+            return await self._admit(digest)
         if not self._is_ours(text):
             raise _rejected("is not known here")
-        return await self._admit(digest_of(self._secret, text))
+        digest = digest_of(self._secret, text)
+        admitted = await self._admit(digest)
+        if len(self._digests) >= MOST_KNOWN:
+            self._digests.clear()
+        self._digests[mark] = digest
+        return admitted
 
     async def admit_current(self, text: str) -> Admitted:
         """As `admit`, but a key that was replaced is good no longer, not even until its old text runs out."""

@@ -1,15 +1,16 @@
 """Many rows in one statement, as text that is made once: what SQLAlchemy does for each row and each value would take
-longer than all that the database does."""
+longer than all that the database does. Rows are turned into columns, because what is done with a column is one step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Boolean, Column, Connection, LargeBinary, Table, Text
+from sqlalchemy.exc import IntegrityError
 
 from hodios.store.connection import AsyncConnection
 
@@ -18,21 +19,19 @@ MOST_ROWS = 256
 """Of a statement, with as many columns as any table has; SQLite takes 32,766 values."""
 
 
-async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Rows of all columns, in the order of the table's; returns the primary keys of those that were not there. No key
-    may come twice. In SQLite within a transaction that began to write: nobody else inserts meanwhile."""
+async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row] | None:
+    """Rows of all columns, in the order of the table's; returns the primary keys of those that were not there, None
+    where none was. No key may come twice. Within a transaction; in SQLite one that began to write."""
     if not rows:
-        return []
-    num_keys = len(table.primary_key)
+        return None
     if connection.dialect.name == "postgresql":
+        num_keys = len(table.primary_key)
         text = f"{_insert(table, is_sqlite=False)} ON CONFLICT DO NOTHING RETURNING {_names(table.primary_key)}"
-        return [tuple(row) for row in await connection.exec_driver_sql(text, _columns(rows))]
-    known = await _known(connection, table, [row[0] for row in rows])
-    new = [row for row in rows if row[:num_keys] not in known]
-    for some in _portions(new):
-        text = _insert(table, is_sqlite=True, num_rows=len(some))
-        await connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
-    return [row[:num_keys] for row in new]
+        # In the order of their keys, so that no two transactions wait for each other.
+        ordered = sorted(rows, key=lambda row: row[:num_keys])
+        found = [tuple(row) for row in await connection.exec_driver_sql(text, _columns(ordered))]
+        return None if len(found) == len(rows) else found
+    return await connection.run_sync(lambda connection: _insert_new(connection, table, rows))
 
 
 async def add(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
@@ -45,16 +44,55 @@ async def add(connection: AsyncConnection, table: Table, rows: Sequence[Row]) ->
         await connection.exec_driver_sql(_addition(table, is_sqlite=True), list(rows))
 
 
-async def _known(connection: AsyncConnection, table: Table, firsts: list[Any]) -> set[Row]:
+def _insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> list[Row] | None:
+    """Into SQLite, as `insert_new`."""
+    try:
+        # Hardly ever is one of them there, and to look for each of them takes half as long as to insert it.
+        with connection.begin_nested():
+            _insert_all(connection, table, rows)
+    except IntegrityError:
+        known, num_keys = _known(connection, table, [row[0] for row in rows]), len(table.primary_key)
+        new = [row for row in rows if row[:num_keys] not in known]
+        _insert_all(connection, table, new)
+        return [row[:num_keys] for row in new]
+    return None
+
+
+def _insert_all(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    for some in _portions(rows):
+        values = map(_bindable, table.columns, zip(*some, strict=True))
+        text = _insert(table, is_sqlite=True, num_rows=len(some))
+        connection.exec_driver_sql(text, tuple(chain.from_iterable(zip(*values, strict=True))))
+
+
+def _bindable(column: Column[Any], values: Sequence[Any]) -> Iterable[Any]:
+    """Numbers and texts are passed on as they are; of all else SQLite's driver asks first whether somebody would have
+    it otherwise, which takes ten times as long as the value."""
+    if isinstance(column.type, LargeBinary):
+        return map(bytearray, values)
+    if isinstance(column.type, Boolean):
+        return map(int, values)
+    if column.nullable and None in values:
+        nothing = _nothing(column)
+        return [nothing if value is None else value for value in values]
+    return values
+
+
+def _nothing(column: Column[Any]) -> int | str:
+    """What stands for NULL where no value of the column can be it."""
+    return 0 if isinstance(column.type, Text) else ""
+
+
+def _known(connection: Connection, table: Table, firsts: list[Any]) -> set[Row]:
     """Primary keys that are there and begin with one of these."""
     keys = list(table.primary_key)
     is_one = f"{_names(keys[:1])} IN (SELECT value FROM json_each(?))"
     text = f"SELECT {_names(keys)} FROM {table.name} WHERE {is_one}"
-    found = await connection.exec_driver_sql(text, (msgspec.json.encode(firsts).decode(),))
+    found = connection.exec_driver_sql(text, (msgspec.json.encode(firsts).decode(),))
     return {tuple(row) for row in found}
 
 
-def _portions(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Many rows for each statement of SQLite's. Row by row, its thread would wait for the interpreter before each, and
     on a busy event loop that takes longer than the row. By powers of two, because each connection keeps what it has
     made of its last 128 statements: a statement for every number of rows took hundreds of megabytes."""
@@ -82,7 +120,7 @@ def _addition(table: Table, *, is_sqlite: bool) -> str:
 def _insert(table: Table, *, is_sqlite: bool, num_rows: int = 1) -> str:
     head = f"INSERT INTO {table.name} ({_names(table.columns)})"
     if is_sqlite:
-        row = f"({', '.join('?' * len(table.columns))})"
+        row = f"({', '.join(map(_place, table.columns))})"
         return f"{head} VALUES {', '.join([row] * num_rows)}"
     # Imported here because most have no PostgreSQL.
     from sqlalchemy.dialects import postgresql
@@ -92,6 +130,11 @@ def _insert(table: Table, *, is_sqlite: bool, num_rows: int = 1) -> str:
     kinds = (column.type.compile(dialect=dialect) for column in table.columns)
     lists = (f"${number}::{kind}[]" for number, kind in enumerate(kinds, start=1))
     return f"{head} SELECT * FROM unnest({', '.join(lists)})"
+
+
+def _place(column: Column[Any]) -> str:
+    is_optional = column.nullable and not isinstance(column.type, LargeBinary)
+    return f"nullif(?, {_nothing(column)!r})" if is_optional else "?"
 
 
 def _names(columns: Iterable[Any]) -> str:

@@ -4,9 +4,9 @@ accounts and the hourly sums with them."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import Table, Text, bindparam, update
@@ -26,13 +26,14 @@ MOST_CHARACTERS = 1000
 """Of a text that a client or a provider chose."""
 
 
+_TABLES: dict[type, Table] = {SettledAttempt: attempts, LoggedRequest: requests}
+_NAMES = {kind: [column.name for column in table.columns] for kind, table in _TABLES.items()}
 _TEXT_NAMES = {
-    kind: [column.name for column in table.columns if isinstance(column.type, Text)]
-    for kind, table in ((SettledAttempt, attempts), (LoggedRequest, requests))
+    kind: [column.name for column in table.columns if isinstance(column.type, Text)] for kind, table in _TABLES.items()
 }
-_TEXTS = {kind: attrgetter(*names) for kind, names in _TEXT_NAMES.items()}
+_ROWS = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 _MOST = {"cost": MOST_COST} | dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), MOST_TOKENS)
-R = TypeVar("R", SettledAttempt, LoggedRequest)
+R = TypeVar("R", bound=SettledAttempt | LoggedRequest)
 
 
 class Ledger:
@@ -42,31 +43,27 @@ class Ledger:
         self._database = database
 
     async def settle(
-        self, process: str, settled: Iterable[SettledAttempt], logged: Iterable[LoggedRequest] = ()
+        self, process: str, settled: Sequence[SettledAttempt], logged: Sequence[LoggedRequest] = ()
     ) -> list[tuple[str, int]]:
         """The costs count in their accounts from now on, and as far as leases of `process` cover them, those are used
-        up. All or nothing. Returns (request id, attempt number) of the attempts that were not known before."""
-        # Where a batch itself tells something twice, the first one counts, as it does between batches.
-        told = {(attempt.request_id, attempt.number): attempt for attempt in reversed([*map(_clean, settled)])}
-        asked = {request.request_id: request for request in reversed([*map(_clean, logged)])}
+        up. All or nothing. Returns (request id, attempt number) of the attempts that were not known before, in no
+        order."""
+        told, asked = _Told(SettledAttempt, settled), _Told(LoggedRequest, logged)
 
         async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
-            keys = await insert_new(connection, attempts, [_row(attempts, told[key]) for key in sorted(told)])
-            counted = [told[id, number] for id, number in keys]
-            await self._charge(connection, process, counted)
-            keys = await insert_new(connection, requests, [_row(requests, asked[id]) for id in sorted(asked)])
-            batch = sums.of_batch(counted, [asked[id] for (id,) in keys])
+            counted = told.part(await insert_new(connection, attempts, told.rows))
+            await self._charge(connection, process, counted.records)
+            batch = sums.of_batch(
+                counted.columns, asked.part(await insert_new(connection, requests, asked.rows)).columns
+            )
             await add(connection, hourly, sums.of_providers(batch))
             await add(connection, hourly_users, sums.of_users(batch))
-            return [(attempt.request_id, attempt.number) for attempt in counted]
+            return counted.keys
 
         return await self._database.write(work)
 
     async def _charge(self, connection: AsyncConnection, process: str, counted: Iterable[SettledAttempt]) -> None:
-        costs: dict[AccountId, int] = defaultdict(int)
-        for attempt in counted:
-            for account in set(attempt.accounts) if attempt.cost else ():
-                costs[account] += attempt.cost or 0
+        costs = costs_of(counted)
         if not costs:
             return
         await lock(self._database, connection, costs)
@@ -77,12 +74,69 @@ class Ledger:
         await take(connection, process, {account: min(costs[account], held[account]) for account in held})
 
 
+class _Told(Generic[R]):
+    """Records of one kind, each once: where a batch tells something twice, the first one counts, as it does between
+    batches. What is done with each is done by columns, since this is the path of every request."""
+
+    def __init__(self, kind: type[R], told: Sequence[R]) -> None:
+        self.kind = kind
+        self.records: Sequence[R] = told
+        self._read()
+        if not _is_clean(self.columns):
+            self.records = [*map(_clean, told)]
+            self._read()
+        if len(set(self.keys)) < len(self.keys):
+            first = dict(zip(reversed(self.keys), reversed(self.records), strict=True))
+            self.records = list(first.values())
+            self._read()
+
+    def _read(self) -> None:
+        names = _NAMES[self.kind]
+        self.rows: list[tuple[Any, ...]] = [*map(_ROWS[self.kind], self.records)]
+        found = zip(*self.rows, strict=True) if self.rows else [()] * len(names)
+        self.columns: dict[str, Sequence[Any]] = dict(zip(names, found, strict=True))
+        primary: Iterable[Sequence[Any]] = (self.columns[column.name] for column in _TABLES[self.kind].primary_key)
+        self.keys: list[Any] = [*zip(*primary, strict=True)]
+
+    def part(self, keys: Iterable[tuple[Any, ...]] | None) -> _Told[R]:
+        """Those that have these keys; None: all."""
+        if keys is None:
+            return self
+        records = dict(zip(self.keys, self.records, strict=True))
+        return _Told(self.kind, [records[key] for key in keys])
+
+
+def costs_of(counted: Iterable[SettledAttempt]) -> dict[AccountId, int]:
+    """What they cost each account, without those that they cost nothing."""
+    # By identity first: attempts of a key share their accounts, and these are slow to compare.
+    shared: dict[int, tuple[tuple[AccountId, ...], int]] = {}
+    for attempt in counted:
+        if attempt.cost:
+            found = shared.get(id(attempt.accounts))
+            shared[id(attempt.accounts)] = (attempt.accounts, attempt.cost + (found[1] if found else 0))
+    costs: dict[AccountId, int] = defaultdict(int)
+    for owed, cost in shared.values():
+        for account in set(owed):
+            costs[account] += cost
+    return costs
+
+
+def _is_clean(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether both databases can hold all of them as they are. Hardly any record has anything to be cleaned."""
+    for name in {name for names in _TEXT_NAMES.values() for name in names} & columns.keys():
+        texts = [text for text in set(columns[name]) if text]
+        joined = "".join(texts)
+        if not joined.isascii() or "\0" in joined or max(map(len, texts), default=0) > MOST_CHARACTERS:
+            return False
+    for name, most in _MOST.items():
+        counts = [count for count in columns[name] if count is not None]
+        if counts and not 0 <= min(counts) <= max(counts) <= most:
+            return False
+    return True
+
+
 def _clean(record: R) -> R:
     """A record that both databases can hold: one that they refuse would hold up all that come after it."""
-    # Together first: hardly any record has anything to be cleaned, and each is looked at on the event loop.
-    texts = "".join(filter(None, _TEXTS[type(record)](record)))
-    if len(texts) <= MOST_CHARACTERS and texts.isascii() and "\0" not in texts and _has_sane_counts(record):
-        return record
     changes: dict[str, object] = {}
     for name in _TEXT_NAMES[type(record)]:
         text = getattr(record, name)
@@ -95,16 +149,6 @@ def _clean(record: R) -> R:
     return msgspec.structs.replace(record, **changes) if changes else record
 
 
-def _has_sane_counts(record: SettledAttempt | LoggedRequest) -> bool:
-    counts = (record.prompt_tokens, record.cached_tokens, record.completion_tokens)
-    return min(counts) >= 0 and max(counts) <= MOST_TOKENS and 0 <= (record.cost or 0) <= MOST_COST
-
-
 def clean_text(text: str) -> str:
     """As both databases can hold it."""
     return text[:MOST_CHARACTERS].encode(errors="replace").decode().replace("\0", "\ufffd")
-
-
-def _row(table: Table, record: SettledAttempt | LoggedRequest) -> tuple[Any, ...]:
-    """Records have their fields in the order of the columns; what is no column comes after them."""
-    return msgspec.structs.astuple(record)[: len(table.columns)]

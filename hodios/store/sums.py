@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hodios.store.records import ANSWERED, LoggedRequest, SettledAttempt
+from hodios.store.records import ANSWERED
 from hodios.store.schema import COUNTS, EVERYBODY, LATENCY_BOUNDS_S, LATENCY_SLOTS, REQUEST_COUNTS
 
 HOUR_S = 3600
 NAMES = (*COUNTS, *REQUEST_COUNTS)
 Key = tuple[int, str, str, str, str, str]
 """Hour, project, key, model, provider, user."""
-_FIRST_SLOT = NAMES.index(LATENCY_SLOTS[0])
+Batch = Mapping[str, Sequence[Any]]
+"""Attempts or requests: a column for each name, by their columns' names."""
 _FILTERED = "content_filter"
 """The finish reason of what somebody's filter has stopped."""
 _NOTHING = [0] * len(NAMES)
@@ -24,30 +26,38 @@ def hour_of(at_s: float) -> int:
     return int(at_s // HOUR_S) * HOUR_S
 
 
-def of_batch(counted: Iterable[SettledAttempt], logged: Iterable[LoggedRequest]) -> dict[Key, list[int]]:
+def of_batch(counted: Batch, logged: Batch) -> dict[Key, list[int]]:
     """Numbers in the order of NAMES."""
-    # One row of numbers after the other, by place: this is done for every request, on the event loop.
     found: dict[Key, list[int]] = {}
-    for attempt in counted:
-        row = _row(found, attempt)
-        row[0] += 1
-        row[1] += attempt.outcome not in ANSWERED
-        row[2] += attempt.cost is None
-        row[3] += attempt.prompt_tokens
-        row[4] += attempt.cached_tokens
-        row[5] += attempt.completion_tokens
-        row[6] += attempt.cost or 0
-    for request in logged:
-        row = _row(found, request)
-        row[7] += 1
-        row[8] += request.error_code is not None
-        if request.first_token_s is not None:
-            row[9] += 1
-            row[11] += round(request.first_token_s * 1000)
-        row[10] += round(request.latency_s * 1000)
-        row[_FIRST_SLOT + bisect.bisect_left(LATENCY_BOUNDS_S, request.latency_s)] += 1
-        row[-1] += request.finish_reason == _FILTERED
+    for batch, numbers_of, at in ((counted, _of_attempts, 0), (logged, _of_requests, len(COUNTS))):
+        for key, places in _groups(batch):
+            row = found.setdefault(key, _NOTHING.copy())
+            for place, number in enumerate(numbers_of(batch, places), start=at):
+                row[place] += number
     return found
+
+
+def _of_attempts(counted: Batch, places: Sequence[int]) -> Iterable[int]:
+    outcomes, costs = _part(counted["outcome"], places), _part(counted["cost"], places)
+    tokens = (_part(counted[name], places) for name in ("prompt_tokens", "cached_tokens", "completion_tokens"))
+    num_failed = len(places) - sum(map(ANSWERED.__contains__, outcomes))
+    return (len(places), num_failed, costs.count(None), *map(sum, tokens), sum(filter(None, costs)))
+
+
+def _of_requests(logged: Batch, places: Sequence[int]) -> Iterable[int]:
+    latencies = _part(logged["latency_s"], places)
+    firsts = [first_s for first_s in _part(logged["first_token_s"], places) if first_s is not None]
+    errors, reasons = _part(logged["error_code"], places), _part(logged["finish_reason"], places)
+    slots = Counter(bisect.bisect_left(LATENCY_BOUNDS_S, latency_s) for latency_s in latencies)
+    return (
+        len(places),
+        len(places) - errors.count(None),
+        len(firsts),
+        sum(round(latency_s * 1000) for latency_s in latencies),
+        sum(round(first_s * 1000) for first_s in firsts),
+        *(slots[number] for number in range(len(LATENCY_SLOTS))),
+        reasons.count(_FILTERED),
+    )
 
 
 def of_providers(found: Mapping[Key, Sequence[int]]) -> list[tuple[Any, ...]]:
@@ -60,19 +70,19 @@ def of_users(found: Mapping[Key, Sequence[int]]) -> list[tuple[Any, ...]]:
     return _folded(((*key[:3], key[5]), row) for key, row in found.items())
 
 
-def _row(found: dict[Key, list[int]], entry: SettledAttempt | LoggedRequest) -> list[int]:
-    key = (
-        hour_of(entry.at_s),
-        entry.project_id or EVERYBODY,
-        entry.key_id,
-        entry.model or EVERYBODY,
-        entry.provider or EVERYBODY,
-        entry.user or EVERYBODY,
-    )
-    row = found.get(key)
-    if row is None:
-        row = found[key] = _NOTHING.copy()
-    return row
+def _groups(batch: Batch) -> Iterable[tuple[Key, list[int]]]:
+    """The places of those that add to the same sums."""
+    names = zip(*(batch[name] for name in ("project_id", "key_id", "model", "provider", "user")), strict=True)
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, (at_s, own) in enumerate(zip(batch["at_s"], names, strict=True)):
+        groups[at_s // HOUR_S, own].append(place)
+    for (hour, (project, key, model, provider, user)), places in groups.items():
+        begin_s = int(hour) * HOUR_S
+        yield (begin_s, project or EVERYBODY, key, model or EVERYBODY, provider or EVERYBODY, user or EVERYBODY), places
+
+
+def _part(column: Sequence[Any], places: Sequence[int]) -> Sequence[Any]:
+    return column if len(places) == len(column) else [column[place] for place in places]
 
 
 def _folded(rows: Iterable[tuple[tuple[Any, ...], Sequence[int]]]) -> list[tuple[Any, ...]]:

@@ -65,7 +65,7 @@ async def test_an_account_named_twice_is_charged_once(database: Database) -> Non
 async def test_no_entry_can_hold_up_the_others(database: Database) -> None:
     bad = attempt("r\0", user="\ud800" + "x" * 5000, prompt_tokens=10**30, completion_tokens=-1, cost=10**40)
     logged = request("q\0", wanted_model="m\0", cost=-5, error_code="\udfff")
-    assert await Ledger(database).settle("a", [bad, attempt("r2")], [logged]) == [("r2", 0), ("r\ufffd", 0)]
+    assert set(await Ledger(database).settle("a", [bad, attempt("r2")], [logged])) == {("r2", 0), ("r\ufffd", 0)}
     (kept,) = await Reports(database).attempts_of("r\ufffd")
     assert kept.user is not None
     assert (len(kept.user), kept.user[:2]) == (MOST_CHARACTERS, "?x")
