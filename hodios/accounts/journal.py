@@ -34,6 +34,7 @@ from hodios.errors import Overloaded, SetupError
 NUM_SLOTS = 4096
 """Of a segment, so that it has 4 MiB."""
 MOST_SEGMENTS = 64
+ROOM_IN_ONE = SLOT_BYTES - TEXT_AT
 RETRY_AFTER_S = 5
 _FREE = State()
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Segment:
         self._used = bytearray(num_slots)
         self._sequences = [0] * num_slots
         self._salt = zlib.crc32(nonce)
+        self._free_states: dict[int, bytes] = {}
         size = (1 + num_slots) * SLOT_BYTES
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -77,8 +79,8 @@ class Segment:
 
     def write(self, text: bytes, state: State) -> Handle | None:
         """A new entry; None where there is no room for it."""
-        num = num_slots_for(text)
-        slot = self._used.find(bytes(num))
+        num = 1 if len(text) <= ROOM_IN_ONE else num_slots_for(text)
+        slot = self._used.find(0 if num == 1 else bytes(num))
         if slot < 0:
             return None
         self.num_used += num
@@ -90,7 +92,9 @@ class Segment:
             self._put(slot, State(num_slots=num))
         begin = (1 + slot) * SLOT_BYTES + TEXT_AT
         self._map[begin : begin + len(text)] = text
-        state.num_slots, state.text_bytes, state.text_crc = num, len(text), zlib.crc32(text)
+        state.num_slots = num
+        state.text_bytes = len(text)
+        state.text_crc = zlib.crc32(text)
         self._put(slot, state)
         return Handle(self, slot, state)
 
@@ -101,14 +105,14 @@ class Segment:
         num, slot = handle.state.num_slots, handle.slot
         self.num_used -= num
         if num == 1:
-            self._put(slot, _FREE)
+            self._put_free(slot)
             self._used[slot] = 0
             return
         self._put(slot, State(num_slots=num))
         for at in range(slot + 1, slot + num):
             begin = (1 + at) * SLOT_BYTES
             self._map[begin : begin + TEXT_AT] = bytes(TEXT_AT)
-        self._put(slot, _FREE)
+        self._put_free(slot)
         self._used[slot : slot + num] = bytes(num)
 
     def remove(self) -> None:
@@ -121,8 +125,20 @@ class Segment:
 
     def _put(self, slot: int, state: State) -> None:
         sequence = self._sequences[slot] = self._sequences[slot] + 1
-        begin = (1 + slot) * SLOT_BYTES + sequence % 2 * COPY_BYTES
+        begin = (1 + slot) * SLOT_BYTES + (COPY_BYTES if sequence & 1 else 0)
         self._map[begin : begin + COPY_BYTES] = packed_state(state, sequence, self._salt)
+        self.is_dirty = True
+
+    def _put_free(self, slot: int) -> None:
+        """All slots of a segment go through the same numbers, so that what one has written others write again."""
+        sequence = self._sequences[slot] = self._sequences[slot] + 1
+        text = self._free_states.get(sequence)
+        if text is None:
+            if len(self._free_states) >= self.num_slots:
+                self._free_states.clear()
+            text = self._free_states[sequence] = packed_state(_FREE, sequence, self._salt)
+        begin = (1 + slot) * SLOT_BYTES + (COPY_BYTES if sequence & 1 else 0)
+        self._map[begin : begin + COPY_BYTES] = text
         self.is_dirty = True
 
 
@@ -174,19 +190,22 @@ class Journal:
     def count(self, handle: Handle, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
         """What the entry says once it is written again."""
         state = handle.state
-        is_small = prompt_tokens <= MOST_TOKENS and completion_tokens <= MOST_TOKENS and cached_tokens <= MOST_TOKENS
-        if not is_small:
+        if prompt_tokens > MOST_TOKENS or cached_tokens > MOST_TOKENS or completion_tokens > MOST_TOKENS:
             prompt_tokens, cached_tokens, completion_tokens = (
                 min(num, MOST_TOKENS) for num in (prompt_tokens, cached_tokens, completion_tokens)
             )
-        state.prompt_tokens, state.cached_tokens = prompt_tokens, cached_tokens
+        state.prompt_tokens = prompt_tokens
+        state.cached_tokens = cached_tokens
         state.completion_tokens = completion_tokens
 
     def settle(self, handle: Handle, outcome: Outcome, cost: int | None, is_estimated: bool, at_s: float) -> None:
         """The attempt has ended, with the tokens that were counted last."""
         state = handle.state
-        state.phase, state.outcome, state.cost = Phase.SETTLED, outcome, cost
-        state.is_estimated, state.at_s = is_estimated, at_s
+        state.phase = Phase.SETTLED
+        state.outcome = outcome
+        state.cost = cost
+        state.is_estimated = is_estimated
+        state.at_s = at_s
         handle.segment.update(handle)
 
     def free(self, handle: Handle) -> None:

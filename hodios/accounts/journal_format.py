@@ -9,15 +9,17 @@ state that was cut short by the end of its process, the one before is left. All 
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Literal, get_args
+from zlib import crc32
 
 from msgspec import Struct
 
 MAGIC = b"hodios journal\n\0"
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)
+"""Segments of version 2 have the same form; what differs is the text of attempts (see `entries`)."""
 SLOT_BYTES = 1024
 COPY_BYTES = 64
 TEXT_AT = 2 * COPY_BYTES
@@ -26,6 +28,7 @@ MOST_SLOTS = 64
 MOST_TOKENS = 2**32 - 1
 _HEADER = struct.Struct("<16sI8sI")
 _STATE = struct.Struct("<Q4BHxxIIIIIqd8x")
+_pack_state = _STATE.pack
 _CRC = struct.Struct("<I")
 _UNKNOWN_COST = -1
 Outcome = Literal["answered", "refused", "failed", "overloaded", "broke_off", "cancelled"]
@@ -74,7 +77,7 @@ class Contents(Struct, frozen=True):
 
 def packed_header(nonce: bytes, num_slots: int) -> bytes:
     header = _HEADER.pack(MAGIC, VERSION, nonce, num_slots)
-    return header + _CRC.pack(zlib.crc32(header))
+    return header + _CRC.pack(crc32(header))
 
 
 def num_slots_for(text: bytes) -> int:
@@ -87,7 +90,8 @@ def num_slots_for(text: bytes) -> int:
 
 def packed_state(state: State, sequence: int, salt: int) -> bytes:
     """`salt`: the CRC-32 of the segment's nonce."""
-    body = _STATE.pack(
+    cost = state.cost
+    body = _pack_state(
         sequence,
         state.phase,
         _PLACES[state.outcome],
@@ -99,10 +103,10 @@ def packed_state(state: State, sequence: int, salt: int) -> bytes:
         state.prompt_tokens,
         state.cached_tokens,
         state.completion_tokens,
-        _UNKNOWN_COST if state.cost is None else state.cost,
+        _UNKNOWN_COST if cost is None else cost,
         state.at_s,
     )
-    return body + _CRC.pack(zlib.crc32(body, salt))
+    return body + crc32(body, salt).to_bytes(4, "little")
 
 
 def read_segment(data: bytes) -> Contents:
@@ -112,13 +116,13 @@ def read_segment(data: bytes) -> Contents:
     if len(data) < _HEADER.size + _CRC.size or not data.startswith(MAGIC):
         raise ValueError("is not a segment of a journal")
     _, version, nonce, num_slots = _HEADER.unpack_from(data)
-    if version != VERSION:
-        raise ValueError(f"has the version {version} and not {VERSION}")
-    if _CRC.unpack_from(data, _HEADER.size)[0] != zlib.crc32(data[: _HEADER.size]):
+    if version not in READABLE:
+        raise ValueError(f"has the version {version} and none of {', '.join(map(str, READABLE))}")
+    if _CRC.unpack_from(data, _HEADER.size)[0] != crc32(data[: _HEADER.size]):
         raise ValueError("has a damaged header")
     if len(data) < (1 + num_slots) * SLOT_BYTES:
         raise ValueError(f"is too short for {num_slots} slots")
-    found = list(_entries(data, num_slots, zlib.crc32(nonce)))
+    found = list(_entries(data, num_slots, crc32(nonce)))
     entries = tuple(entry for entry in found if entry is not None)
     return Contents(entries, len(found) - len(entries))
 
@@ -135,14 +139,14 @@ def _entries(data: bytes, num_slots: int, salt: int) -> Iterator[Entry | None]:
                 yield None
         elif state.phase != Phase.FREE:
             text = data[begin + TEXT_AT : begin + TEXT_AT + state.text_bytes]
-            yield Entry(state, text) if zlib.crc32(text) == state.text_crc else None
+            yield Entry(state, text) if crc32(text) == state.text_crc else None
 
 
 def _newest(data: bytes, begin: int, salt: int) -> State | None:
     newest, state = -1, None
     for at in (begin, begin + COPY_BYTES):
         body = data[at : at + _STATE.size]
-        if zlib.crc32(body, salt) == _CRC.unpack_from(data, at + _STATE.size)[0]:
+        if crc32(body, salt) == _CRC.unpack_from(data, at + _STATE.size)[0]:
             sequence, *fields = _STATE.unpack(body)
             if sequence > newest:
                 newest, state = sequence, _unpacked(fields)
