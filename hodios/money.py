@@ -62,15 +62,11 @@ def cost_of(attempts: Iterable[Attempt]) -> int | None:
 
 def charge_of(price: Price, num_prompt: int, num_cached: int, num_completion: int) -> int:
     """Nano-dollars for one attempt, half a nano-dollar rounded up. The price has to be known."""
-    return (_millionths(price, num_prompt, num_cached, num_completion) + _MILLION // 2) // _MILLION
-
-
-def _millionths(price: Price, num_prompt: int, num_cached: int, num_completion: int) -> int:
-    """Of nano-dollars. No more of a prompt can have been cached than there is of it."""
-    num_cached = min(num_cached, num_prompt)
-    cached = price.prompt if price.cached is None else price.cached
-    tokens = (num_prompt - num_cached) * price.prompt + num_cached * cached + num_completion * price.completion
-    return tokens + price.request * _MILLION
+    millionths = num_prompt * price.prompt + num_completion * price.completion + price.request * _MILLION
+    if num_cached and price.cached is not None:
+        # No more of a prompt can have been cached than there is of it.
+        millionths += min(num_cached, num_prompt) * (price.cached - price.prompt)
+    return (millionths + _MILLION // 2) // _MILLION
 
 
 def dollars_per_token(nano_per_million: int) -> str:

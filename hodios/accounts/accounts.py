@@ -25,7 +25,7 @@ from hodios.accounts.idempotency import Idempotency
 from hodios.accounts.journal import Journal
 from hodios.accounts.journal_format import Outcome
 from hodios.accounts.keyring import Admitted, Keyring, KeyShelf, ProjectShelf
-from hodios.accounts.limits import Limiter, Permit, Refusal, Scope, Standing, scopes_of
+from hodios.accounts.limits import FREE, Limiter, Permit, Refusal, Scope, Standing, scopes_of
 from hodios.accounts.purse import Lender, Purse
 from hodios.accounts.replay import Releaser, replay
 from hodios.accounts.reservations import Reservation, Reservations, Wanted
@@ -69,7 +69,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     provider: str
     price: Price
     prompt_tokens: int
-    """As counted, or no fewer than there are."""
+    """As counted, or no fewer than there are; of a key without budgets it may be 0."""
     most_completion_tokens: int
     """Of all choices together."""
     num_choices: int = 1
@@ -83,8 +83,11 @@ class _Standing(Struct, frozen=True):
 
     admitted: Admitted
     """Held here, since it is found by its identity."""
+    since_s: float
+    until_s: float
     charging: Charging
     scopes: tuple[Scope, ...]
+    limits_tokens: bool
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -126,7 +129,7 @@ class Accounts:
         self._keyring = Keyring(secret, store.keys, store.projects, store.version, clock_s)
         self._room = WaitingRoom(limiter.release)
         self._reservations = Reservations(journal, self._purse, self._pass_on)
-        self._standings: dict[tuple[int, int], _Standing] = {}
+        self._standings: dict[int, _Standing] = {}
 
     @property
     def process(self) -> str:
@@ -150,6 +153,8 @@ class Accounts:
         a permit ends it with `leave`; `limits.refused` says what a client is told of a refusal."""
         key = admitted.key
         scopes = self._standing(admitted, self._clock_s()).scopes
+        if not scopes:
+            return FREE
         if not key.is_queueing:
             return await self._limiter.take(request_id, scopes, num_tokens)
 
@@ -164,6 +169,8 @@ class Accounts:
 
     def leave(self, permit: Permit, num_tokens: int | None = None) -> None:
         """The request is over; so many tokens were really used, None: as expected."""
+        if permit is FREE:
+            return
         if num_tokens is not None and permit.scopes and not permit.is_released:
             self._limiter.settle(permit, num_tokens)
         self._limiter.release(permit)
@@ -199,15 +206,25 @@ class Accounts:
 
     def _standing(self, admitted: Admitted, now_s: float) -> _Standing:
         """It changes with the day, and with the records, which are others then."""
-        name = (id(admitted), int(now_s // DAY_S))
-        found = self._standings.get(name)
-        if found is None:
+        found = self._standings.get(id(admitted))
+        if found is None or not found.since_s <= now_s < found.until_s:
             if len(self._standings) >= MOST_STANDINGS:
                 self._standings.clear()
-            key, project = admitted.key, admitted.project
-            found = _Standing(admitted, charging_of(key, project, now_s), scopes_of(key, project))
-            self._standings[name] = found
+            key, project, since_s = admitted.key, admitted.project, now_s // DAY_S * DAY_S
+            scopes = scopes_of(key, project)
+            limits_tokens = any(scope.limits.tokens_per_minute is not None for scope in scopes)
+            charging = charging_of(key, project, now_s)
+            found = _Standing(admitted, since_s, since_s + DAY_S, charging, scopes, limits_tokens)
+            self._standings[id(admitted)] = found
         return found
+
+    def limits_tokens(self, admitted: Admitted) -> bool:
+        """Whether `permit` has to know how many tokens a request expects."""
+        return self._standing(admitted, self._clock_s()).limits_tokens
+
+    def has_budget(self, admitted: Admitted) -> bool:
+        """Whether `reserve` has to know how many tokens a prompt has at most."""
+        return bool(self._standing(admitted, self._clock_s()).charging.budgets)
 
     def progress(self, reservation: Reservation, spent: Spent) -> bool:
         """After each piece of an answer. Whether it may go on; if not, `more` says whether it must end."""

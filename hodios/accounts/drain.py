@@ -11,7 +11,8 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 from hodios.accounts.purse import Purse
 from hodios.store.failures import StoreUnavailable
@@ -36,10 +37,8 @@ class Bookkeeper(Protocol):
     ) -> object: ...
 
 
-class _Item(NamedTuple):
-    record: SettledAttempt | LoggedRequest
-    forget: Callable[[Any], None]
-    held: Any
+_Item = tuple[SettledAttempt | LoggedRequest, Callable[[Any], None], Any]
+"""What the store is to be told, and who is called with what once it has it."""
 
 
 class Drain:
@@ -64,8 +63,9 @@ class Drain:
 
     def add(self, record: SettledAttempt | LoggedRequest, forget: Callable[[Held], None], held: Held) -> None:
         """`forget` is called once the store has it, with what is `held` for it until then."""
-        self._waiting.append(_Item(record, forget, held))
-        self._came.set()
+        self._waiting.append((record, forget, held))
+        if not self._came.is_set():
+            self._came.set()
 
     async def step(self) -> float:
         """Waits for a batch and passes it on. Returns for how many seconds to leave the store alone."""
@@ -86,11 +86,11 @@ class Drain:
 
     async def pass_on(self) -> bool:
         """One batch, and one at a time. Whether the store has it now."""
-        batch = [self._waiting[at] for at in range(min(BATCH, len(self._waiting)))]
+        batch = list(islice(self._waiting, BATCH))
         if not batch:
             return True
-        attempts = [item.record for item in batch if isinstance(item.record, SettledAttempt)]
-        requests = [item.record for item in batch if isinstance(item.record, LoggedRequest)]
+        attempts = [record for record, _, _ in batch if isinstance(record, SettledAttempt)]
+        requests = [record for record, _, _ in batch if isinstance(record, LoggedRequest)]
         try:
             async with self._purse.settling(costs_of(attempts)):
                 await self._bookkeeper.settle(self._process, attempts, requests)
@@ -104,9 +104,9 @@ class Drain:
         if self.num_failures:
             _log.warning("the store can be reached again")
         self.num_failures = 0
-        for item in batch:
+        for _, forget, held in batch:
             self._waiting.popleft()
-            item.forget(item.held)
+            forget(held)
         return True
 
     def _retry_s(self) -> float:

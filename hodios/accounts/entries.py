@@ -15,7 +15,8 @@ from hodios.types import Price
 
 
 class Opening(Struct, frozen=True, kw_only=True, array_like=True):
-    """What is known of an attempt before it is made. Its fields keep their order, in which files have them."""
+    """What is known of an attempt before it is made. Its fields keep their order, in which files of version 2 have
+    them."""
 
     request_id: str
     number: int
@@ -39,12 +40,71 @@ class Spent(Struct, frozen=True, kw_only=True):
     completion_tokens: int
 
 
+class _Heading(Struct, frozen=True, array_like=True):
+    """What many attempts have in common, in the order in which files have it."""
+
+    key_id: str
+    project_id: str | None
+    model: str
+    provider: str
+    price: Price
+    accounts: tuple[AccountId, ...]
+
+
+class _Text(Struct, frozen=True, array_like=True):
+    """Of an attempt, as files have it since version 3."""
+
+    request_id: str
+    number: int
+    user: str | None
+    heading: _Heading
+
+
+MOST_HEADINGS = 4096
 _decode_opening = msgspec.msgpack.Decoder(Opening).decode
+_decode_text = msgspec.msgpack.Decoder(_Text).decode
 _decode_request = msgspec.msgpack.Decoder(LoggedRequest).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def packed(record: Opening | LoggedRequest) -> bytes:
+class Headings:
+    """Packs what attempts have in common once for all of them, as long as the objects are the same."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, str, str], tuple[Opening, msgspec.Raw]] = {}
+
+    def text(self, opening: Opening) -> bytes:
+        """What the journal has of an attempt."""
+        name = (id(opening.accounts), opening.model, opening.provider)
+        found = self._found.get(name)
+        if found is None or not _has_same_heading(found[0], opening):
+            if len(self._found) >= MOST_HEADINGS:
+                self._found.clear()
+            # The opening is held, so that nothing else can have the identity of its accounts.
+            found = self._found[name] = (opening, msgspec.Raw(_heading(opening)))
+        try:
+            return _encode((opening.request_id, opening.number, opening.user, found[1]))
+        except UnicodeEncodeError:
+            user = opening.user and opening.user.encode(errors="replace").decode()
+            return _encode((opening.request_id, opening.number, user, found[1]))
+
+
+def _has_same_heading(one: Opening, other: Opening) -> bool:
+    return (
+        one.accounts is other.accounts
+        and (one.price is other.price or one.price == other.price)
+        and one.key_id == other.key_id
+        and one.project_id == other.project_id
+    )
+
+
+def _heading(opening: Opening) -> bytes:
+    names = (opening.key_id, opening.project_id, opening.model, opening.provider)
+    key_id, project_id, model, provider = (name and name.encode(errors="replace").decode() for name in names)
+    return _encode(_Heading(key_id or "", project_id, model or "", provider or "", opening.price, opening.accounts))
+
+
+def packed(record: LoggedRequest) -> bytes:
     """Halves of characters, which JSON has and UTF-8 has not, become question marks."""
     try:
         return _encode(record)
@@ -56,11 +116,10 @@ def packed(record: Opening | LoggedRequest) -> bytes:
 
 def cost_of(price: Price, spent: Spent) -> int | None:
     """Nano-dollars; nothing for an answer without a token, None where nobody says what tokens cost."""
-    if not spent.completion_tokens:
+    num_completion = spent.completion_tokens
+    if not num_completion:
         return 0
-    return (
-        charge_of(price, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens) if price.is_known else None
-    )
+    return charge_of(price, spent.prompt_tokens, spent.cached_tokens, num_completion) if price.is_known else None
 
 
 def settled_attempt(
@@ -91,7 +150,7 @@ def recovered(entry: Entry) -> SettledAttempt | LoggedRequest:
     state = entry.state
     if state.phase == Phase.LOGGED:
         return _decode_request(entry.text)
-    opening = _decode_opening(entry.text)
+    opening = _opening(entry)
     spent = Spent(
         prompt_tokens=state.prompt_tokens,
         cached_tokens=state.cached_tokens,
@@ -101,3 +160,21 @@ def recovered(entry: Entry) -> SettledAttempt | LoggedRequest:
         return settled_attempt(opening, spent, state.outcome, state.cost, state.is_estimated, state.at_s)
     outcome: Outcome = "broke_off" if spent.completion_tokens else "failed"
     return settled_attempt(opening, spent, outcome, cost_of(opening.price, spent), True, state.at_s)
+
+
+def _opening(entry: Entry) -> Opening:
+    if entry.version < 3:
+        return _decode_opening(entry.text)
+    text = _decode_text(entry.text)
+    heading = text.heading
+    return Opening(
+        request_id=text.request_id,
+        number=text.number,
+        key_id=heading.key_id,
+        project_id=heading.project_id,
+        user=text.user,
+        model=heading.model,
+        provider=heading.provider,
+        price=heading.price,
+        accounts=heading.accounts,
+    )

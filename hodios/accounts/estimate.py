@@ -40,7 +40,8 @@ class Lengths:
         self._p99: int | None = None
 
     def add(self, completion_tokens: int, largest_piece: int = 0) -> None:
-        self.largest_piece = max(self.largest_piece, largest_piece)
+        if largest_piece > self.largest_piece:
+            self.largest_piece = largest_piece
         self._newest.append(completion_tokens)
         self._num_new += 1
 

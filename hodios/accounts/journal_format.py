@@ -67,6 +67,8 @@ class Entry(Struct, frozen=True):
 
     state: State
     text: bytes
+    version: int = VERSION
+    """Of the file."""
 
 
 class Contents(Struct, frozen=True):
@@ -122,12 +124,12 @@ def read_segment(data: bytes) -> Contents:
         raise ValueError("has a damaged header")
     if len(data) < (1 + num_slots) * SLOT_BYTES:
         raise ValueError(f"is too short for {num_slots} slots")
-    found = list(_entries(data, num_slots, crc32(nonce)))
+    found = list(_entries(data, version, num_slots, crc32(nonce)))
     entries = tuple(entry for entry in found if entry is not None)
     return Contents(entries, len(found) - len(entries))
 
 
-def _entries(data: bytes, num_slots: int, salt: int) -> Iterator[Entry | None]:
+def _entries(data: bytes, version: int, num_slots: int, salt: int) -> Iterator[Entry | None]:
     """None for a torn slot."""
     number = 0
     while number < num_slots:
@@ -139,7 +141,7 @@ def _entries(data: bytes, num_slots: int, salt: int) -> Iterator[Entry | None]:
                 yield None
         elif state.phase != Phase.FREE:
             text = data[begin + TEXT_AT : begin + TEXT_AT + state.text_bytes]
-            yield Entry(state, text) if crc32(text) == state.text_crc else None
+            yield Entry(state, text, version) if crc32(text) == state.text_crc else None
 
 
 def _newest(data: bytes, begin: int, salt: int) -> State | None:

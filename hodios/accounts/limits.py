@@ -70,6 +70,10 @@ class Permit(Struct, eq=False):
     is_released: bool = False
 
 
+FREE = Permit("", (), 0, NO_LIMITS, is_released=True)
+"""Of all requests that no limit holds for."""
+
+
 class Limiter(Protocol):
     @property
     def standing(self) -> Standing: ...
@@ -151,6 +155,8 @@ class _Counters:
 def _followed(gcra: Gcra | None, limit: int | None, now_ns: int) -> Gcra | None:
     if not limit:
         return None
+    if gcra is not None and gcra.quota.num == limit:
+        return gcra
     quota = Quota(limit)
     if gcra is None:
         return Gcra(quota)

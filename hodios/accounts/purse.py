@@ -129,8 +129,10 @@ class Purse:
 
     def spend(self, accounts: Iterable[AccountId], cost: int) -> None:
         """It will be charged to these accounts, with and without a budget, once the store is told."""
+        pockets = self._pockets
         for account in accounts if cost else ():
-            self._pocket(account).unsettled += cost
+            pocket = pockets.get(account) or self._pocket(account)
+            pocket.unsettled += cost
 
     async def reserve(self, budgets: tuple[Budget, ...], amount: int) -> Budget | None:
         """Take it, and lease what is missing, between `begin` and `end`. Returns a budget that has not as much left, or

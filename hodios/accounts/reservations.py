@@ -14,7 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from hodios.accounts.budgets import Budget, resets_at_s
-from hodios.accounts.entries import Opening, Spent, cost_of, packed, settled_attempt
+from hodios.accounts.entries import Headings, Opening, Spent, cost_of, settled_attempt
 from hodios.accounts.estimate import Lengths, has_room, likely_completion, worst_case
 from hodios.accounts.journal import Handle, Journal
 from hodios.accounts.journal_format import Outcome
@@ -91,6 +91,7 @@ class Reservations:
         self._purse = purse
         self._on_settled = on_settled
         self._known: dict[tuple[str, int], Reservation] = {}
+        self._headings = Headings()
         self._lengths: dict[str, Lengths] = defaultdict(Lengths)
         self.num_held = 0
 
@@ -101,19 +102,20 @@ class Reservations:
         name = (opening.request_id, opening.number)
         if name in self._known:
             raise ValueError(f"attempt {opening.number} of request {opening.request_id} has been reserved already")
-        _check_price(wanted)
-        price = opening.price
-        worst = worst_case(price, wanted.prompt_tokens, wanted.most_completion_tokens)
+        worst = 0
+        if wanted.budgets:
+            _check_price(wanted)
+            worst = worst_case(opening.price, wanted.prompt_tokens, wanted.most_completion_tokens)
         reservation = self._known[name] = Reservation(wanted, worst, 0)
         budgets = reservation.budgets
         self._purse.begin(budgets, worst, now_s)
         try:
-            reservation.largest_piece = self._lengths[opening.model].largest_piece
             if budgets:
+                reservation.largest_piece = self._lengths[opening.model].largest_piece
                 amount = self._amount(reservation)
                 await self._take(reservation, amount)
                 reservation.reserved = amount
-            reservation.handle = self._journal.hold(packed(opening), wanted.prompt_tokens, now_s)
+            reservation.handle = self._journal.hold(self._headings.text(opening), wanted.prompt_tokens, now_s)
         except BaseException:
             self._purse.put_back(budgets, reservation.reserved)
             self._purse.end(budgets, worst)
@@ -127,9 +129,13 @@ class Reservations:
         and `more` says whether there is more."""
         if reservation.phase != "held":
             raise ValueError(f"a reservation that is {reservation.phase} has no progress")
-        self._write_down(reservation, spent)
+        _count(reservation, spent)
+        assert reservation.handle is not None
+        self._journal.progress(reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
+        if not reservation.budgets:
+            return True
         price = reservation.wanted.opening.price
-        if not reservation.budgets or not price.is_known:
+        if not price.is_known:
             return True
         cost = cost_of(price, spent) or 0
         num_ahead = max(NUM_AHEAD, 8 * reservation.largest_piece)
@@ -165,7 +171,8 @@ class Reservations:
         self._journal.settle(reservation.handle, outcome, cost, is_estimated, now_s)
         self._end(reservation, "settled")
         reservation.cost = cost
-        self._purse.spend(opening.accounts, cost or 0)
+        if cost:
+            self._purse.spend(opening.accounts, cost)
         if outcome == "answered" and spent.completion_tokens:
             per_choice = -(-spent.completion_tokens // reservation.wanted.num_choices)
             self._lengths[opening.model].add(per_choice, reservation.largest_piece)
@@ -238,24 +245,21 @@ class Reservations:
         finally:
             reservation.growing = None
 
-    def _write_down(self, reservation: Reservation, spent: Spent) -> None:
-        _count(reservation, spent)
-        assert reservation.handle is not None
-        self._journal.progress(reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens)
-
     def _end(self, reservation: Reservation, phase: Literal["settled", "released"]) -> None:
         if reservation.growing is not None:
             reservation.growing.cancel()
         reservation.phase = phase
-        self._purse.put_back(reservation.budgets, reservation.reserved)
-        self._purse.end(reservation.budgets, reservation.worst)
         self.num_held -= 1
+        if reservation.budgets:
+            self._purse.put_back(reservation.budgets, reservation.reserved)
+            self._purse.end(reservation.budgets, reservation.worst)
 
 
 def _count(reservation: Reservation, spent: Spent) -> None:
     """What a provider counts in the end besides what was told is a piece, too: others will count as much."""
     piece = spent.completion_tokens - reservation.spent.completion_tokens
-    reservation.largest_piece = max(reservation.largest_piece, piece)
+    if piece > reservation.largest_piece:
+        reservation.largest_piece = piece
     reservation.spent = spent
 
 
@@ -272,7 +276,7 @@ def _missing(reservation: Reservation, cost: int, num_tokens: int) -> int:
 
 def _check_price(wanted: Wanted) -> None:
     opening = wanted.opening
-    if wanted.budgets and not opening.price.is_known:
+    if not opening.price.is_known:
         raise InsufficientQuota(
             f"Nobody says what {opening.model} costs at {opening.provider}, and this key has a budget to keep."
         )

@@ -51,11 +51,13 @@ class Tab:
     ) -> None:
         num_choices = max(request.n, request.best_of) * len(request.prompts or ("",))
         most = card.max_output_tokens if request.max_tokens is None else request.max_tokens
+        if num_prompt_tokens is None:
+            num_prompt_tokens = most_prompt_tokens(request) if self._accounts.has_budget(self._admitted) else 0
         offer = Offer(
             model=card.id,
             provider=card.provider,
             price=card.price,
-            prompt_tokens=most_prompt_tokens(request) if num_prompt_tokens is None else num_prompt_tokens,
+            prompt_tokens=num_prompt_tokens,
             most_completion_tokens=most * num_choices,
             num_choices=num_choices,
             user=request.user,

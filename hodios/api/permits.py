@@ -31,7 +31,7 @@ def with_policy(call: Call, key: KeyRecord) -> Call:
 
 async def permitted(accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request) -> Permit:
     """As `may_pass`, for whoever asks for an answer."""
-    num_tokens = _expected_tokens(request) if _limits_tokens(admitted) else 0
+    num_tokens = _expected_tokens(request) if accounts.limits_tokens(admitted) else 0
     return await may_pass(accounts, admitted, exchange, request.id, num_tokens)
 
 
@@ -45,11 +45,6 @@ async def may_pass(accounts: Accounts, admitted: Admitted, exchange: Exchange, i
         exchange.out_headers.append((b"retry-after-ms", b"%d" % retry_ms))
         raise refused(permit)
     return permit
-
-
-def _limits_tokens(admitted: Admitted) -> bool:
-    holders = (admitted.key, admitted.project)
-    return any(holder is not None and holder.limits.tokens_per_minute is not None for holder in holders)
 
 
 def _expected_tokens(request: Request) -> int:

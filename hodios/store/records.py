@@ -98,7 +98,7 @@ class ProjectRecord(Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
-class AccountId(Struct, frozen=True, order=True):
+class AccountId(Struct, frozen=True, order=True, cache_hash=True):
     """What somebody spends in one period; `since` is its first day in UTC, None for the period `total`."""
 
     owner_kind: OwnerKind
