@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,8 @@ MOST_OPEN = 4096
 """Routes that wait for the end of their request, which follows at once."""
 MOST_CANDIDATES = 32
 """Of a route, as it is kept."""
+_AROUND = 16
+"""Characters of a role and what separates texts, at most."""
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 
@@ -50,9 +52,10 @@ class Told(Struct, frozen=True):
 
     def tokens(self) -> tuple[int, int, int]:
         """Of the prompt, of these those from a cache, and of the answer."""
-        usage, shown = self.usage, self.shown
+        usage = self.usage
         if usage is not None:
             return usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens
+        shown = self.shown
         return (
             max((attempt.prompt_tokens for attempt in shown), default=0),
             max((attempt.cached_tokens for attempt in shown), default=0),
@@ -136,6 +139,8 @@ class RequestLog:
 def _prefix(request: Request, salt: bytes) -> int | None:
     """Tells nothing of the prompt to whoever has no secret; None where it is no longer than what is compared."""
     if request.prompts is None:
+        if _is_short(request.messages or ()):
+            return None
         texts = texts_of(request)
     else:
         texts = (prompt for prompt in request.prompts if isinstance(prompt, str))
@@ -148,6 +153,17 @@ def _prefix(request: Request, salt: bytes) -> int | None:
         return None
     beginning = text[:PREFIX_CHARACTERS].encode(errors="replace")
     return int.from_bytes(hashlib.blake2b(beginning, digest_size=8, key=salt).digest(), "big", signed=True)
+
+
+def _is_short(messages: Sequence[dict[str, Any]]) -> bool:
+    """Whether that can be said at a glance, as of most chats."""
+    num_characters = 0
+    for message in messages:
+        content = message.get("content")
+        if type(content) is not str or len(message) > 2:
+            return False
+        num_characters += len(content) + _AROUND
+    return num_characters < PREFIX_CHARACTERS
 
 
 def _entry(exchange: Exchange, told: Told | None, at_s: float, prefix: int | None) -> LoggedRequest:
@@ -199,5 +215,8 @@ def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
         KeptCandidate(candidate.provider, candidate.model, candidate.excluded or None)
         for candidate in told.route.candidates[:MOST_CANDIDATES]
     ]
-    kept.attempts = [{**attempt_of(attempt), "error": None} for attempt in told.route.attempts]
+    for attempt in told.route.attempts:
+        fields = attempt_of(attempt)
+        fields["error"] = None
+        kept.attempts.append(fields)
     return kept
