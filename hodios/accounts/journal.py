@@ -17,6 +17,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import Struct
+
 from hodios.accounts.journal_format import (
     COPY_BYTES,
     MOST_TOKENS,
@@ -37,18 +39,17 @@ MOST_SEGMENTS = 64
 ROOM_IN_ONE = SLOT_BYTES - TEXT_AT
 RETRY_AFTER_S = 5
 _FREE = State()
+_HELD, _SETTLED, _LOGGED = Phase.HELD, Phase.SETTLED, Phase.LOGGED
+"""Looked up once: on the path of every request, names of enumerations take as long as what is done with them."""
 _log = logging.getLogger(__name__)
 
 
-class Handle:
+class Handle(Struct, eq=False):
     """One entry of this process."""
 
-    __slots__ = ("segment", "slot", "state")
-
-    def __init__(self, segment: Segment, slot: int, state: State) -> None:
-        self.segment = segment
-        self.slot = slot
-        self.state = state
+    segment: Segment
+    slot: int
+    state: State
 
 
 class Segment:
@@ -177,11 +178,14 @@ class Journal:
 
     def hold(self, text: bytes, prompt_tokens: int, at_s: float) -> Handle:
         """An attempt begins. Raises Overloaded where there is no room for it."""
-        return self._write(text, State(phase=Phase.HELD, prompt_tokens=min(prompt_tokens, MOST_TOKENS), at_s=at_s))
+        state = State(_HELD)
+        state.prompt_tokens = prompt_tokens if prompt_tokens <= MOST_TOKENS else MOST_TOKENS
+        state.at_s = at_s
+        return self._write(text, state)
 
     def log(self, text: bytes) -> Handle:
         """A request has ended. Raises Overloaded where there is no room for it."""
-        return self._write(text, State(phase=Phase.LOGGED))
+        return self._write(text, State(_LOGGED))
 
     def progress(self, handle: Handle, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
         self.count(handle, prompt_tokens, cached_tokens, completion_tokens)
@@ -201,7 +205,7 @@ class Journal:
     def settle(self, handle: Handle, outcome: Outcome, cost: int | None, is_estimated: bool, at_s: float) -> None:
         """The attempt has ended, with the tokens that were counted last."""
         state = handle.state
-        state.phase = Phase.SETTLED
+        state.phase = _SETTLED
         state.outcome = outcome
         state.cost = cost
         state.is_estimated = is_estimated

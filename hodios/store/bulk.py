@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from hodios.store.connection import AsyncConnection
 
 Row = tuple[Any, ...]
-MOST_ROWS = 256
+MOST_ROWS = 128
 """Of a statement, with as many columns as any table has; SQLite takes 32,766 values."""
 
 
