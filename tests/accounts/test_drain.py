@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from book import Book
 from office import NOW_S, Process, charging, key, wanted
@@ -148,6 +150,27 @@ async def test_the_dead_are_settled_once_and_the_living_left_alone(tmp_path: Pat
     assert (await replay(tmp_path, book, book)).num_processes == 0
     living.reservations.release(held)
     living.journal.close(is_done=True)
+
+
+async def test_what_a_version_before_has_left_is_settled_too(tmp_path: Path) -> None:
+    """Its segments have the same form, and the texts of its attempts say all in one list."""
+    book = Book()
+    dead = Process(tmp_path, book)
+    opening = wanted(charging(key(total=10**9)), "before", number=2).opening
+    handle = dead.journal.hold(msgspec.msgpack.encode(opening), 10, NOW_S)
+    dead.journal.progress(handle, 10, 0, 5)
+    dead.journal.log(packed(logged("logged")))
+    dead.die()
+    (path,) = (tmp_path / "journal").glob("*.segment")
+    data = bytearray(path.read_bytes())
+    data[16:20] = (2).to_bytes(4, "little")
+    data[32:36] = zlib.crc32(data[:32]).to_bytes(4, "little")
+    path.write_bytes(data)
+    found = await replay(tmp_path, book, book)
+    assert (found.num_attempts, found.num_estimated, found.num_requests, found.num_damaged) == (1, 1, 1, 0)
+    attempt = book.attempts["before", 2]
+    assert (attempt.model, attempt.user, attempt.accounts) == ("m", "u", opening.accounts)
+    assert (attempt.outcome, attempt.cost) == ("broke_off", 10 * 200 + 5 * 1000 + 3)
 
 
 async def test_what_is_damaged_is_kept_aside_and_stops_nobody(tmp_path: Path) -> None:
