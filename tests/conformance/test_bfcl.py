@@ -128,11 +128,17 @@ def test_required_calls_fit_their_tools(
         assert sum(verdict.is_cut for verdict in verdicts) < len(verdicts) / 2, "the grammar lets no call end"
 
 
+def few(leaderboard: Leaderboard, category: str, num: int) -> list[Question]:
+    """Some of those whose calls are required elsewhere: the engine knows their prompts."""
+    required = leaderboard.sample(category, NUM_REQUIRED[category])
+    return [required[i * len(required) // num] for i in range(num)]
+
+
 def test_calls_that_nobody_required_fit_their_tools(
     leaderboard: Leaderboard, ask: Ask, report: Report, is_full: bool
 ) -> None:
     category = bfcl.IRRELEVANT
-    verdicts = ask(leaderboard.questions(category) if is_full else leaderboard.sample(category, NUM_FREE), "auto")
+    verdicts = ask(leaderboard.questions(category) if is_full else few(leaderboard, category, NUM_FREE), "auto")
     num_quiet = sum(not (verdict.calls or verdict.num_incomplete) for verdict in verdicts)
     report.add(category, "auto", verdicts, f"{num_quiet} without a call ({num_quiet / len(verdicts):.1%})")
     assert not faults(verdicts)
@@ -159,7 +165,7 @@ def put_together(chunks: Iterable[Any]) -> tuple[str, list[list[str]], str, int]
 
 
 def test_streamed_calls_are_those_of_the_whole_answer(leaderboard: Leaderboard, client: openai.OpenAI) -> None:
-    halves = (leaderboard.sample(category, NUM_STREAMED // 2) for category in ("simple_python", "parallel_multiple"))
+    halves = (few(leaderboard, category, NUM_STREAMED // 2) for category in ("simple_python", "parallel_multiple"))
     questions = [question for half in halves for question in half]
 
     def both(number: int) -> tuple[Any, Any]:
