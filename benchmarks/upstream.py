@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import grp
 import json
 import os
+import pwd
 import shutil
 import sys
 import time
@@ -54,17 +56,20 @@ def command(folder: Path, answers: dict[int, tuple[str, bytes]]) -> list[str]:
     if nginx is None:
         return [sys.executable, "-m", "benchmarks.upstream", str(folder), *map(str, answers)]
     config = folder / "nginx.conf"
-    config.write_text(nginx_config(folder, {port: kind for port, (kind, _) in answers.items()}))
+    types = {port: kind for port, (kind, _) in answers.items()}
+    config.write_text(nginx_config(folder, types, is_root=os.geteuid() == 0))
     return [nginx, "-e", str(folder / "nginx.log"), "-c", str(config)]
 
 
-def nginx_config(folder: Path, types: dict[int, str]) -> str:
-    """One worker without logs, whose connections are kept for good."""
+def nginx_config(folder: Path, types: dict[int, str], *, is_root: bool) -> str:
+    """One worker without logs, whose connections are kept for good. Started by root it would become somebody else, who
+    may not read what lies in root's folders, and everything would be a 404."""
+    user = f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};\n" if is_root else ""
     servers = "".join(_nginx_server(folder, port, kind) for port, kind in types.items())
     paths = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"    {name}_temp_path {folder}/{name};\n" for name in paths)
     return (
-        f"daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n"
+        f"{user}daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nevents {{ worker_connections 1024; }}\n"
         f"http {{\n    access_log off;\n    keepalive_requests 1000000000;\n    keepalive_timeout 1h;\n"
         f"    tcp_nodelay on;\n    sendfile on;\n    open_file_cache max=16;\n{temporary}{servers}}}\n"
     )

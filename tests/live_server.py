@@ -139,9 +139,11 @@ def stream_events(text: str) -> list[dict[str, Any]]:
     return [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
 
 
-def until(look: Callable[[], Any], explain: Callable[[], str], every_s: float = 0.05) -> Any:
+def until(
+    look: Callable[[], Any], explain: Callable[[], str], every_s: float = 0.05, patience_s: float = PATIENCE_S
+) -> Any:
     """What `look` finds once it finds something. Polls: other processes offer nothing to await."""
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + patience_s
     while not (found := look()):
         assert time.monotonic() < deadline_s, explain()
         time.sleep(every_s)

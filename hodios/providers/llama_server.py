@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
     params.model.path = parsed.model
     params.hostnames = [parsed.host]
     params.port = parsed.port
+    # The router asks how busy it is.
+    params.endpoint_metrics = True
     params.n_parallel = parsed.parallel
     # llama.cpp divides its context among the slots.
     params.n_ctx = parsed.context * parsed.parallel

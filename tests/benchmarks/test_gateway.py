@@ -187,7 +187,10 @@ async def measured(asked: load.Load, process: Process) -> Seen:
 
 
 def test_nginx_serves_each_answer_on_its_port(tmp_path: Path) -> None:
-    config = upstream.nginx_config(tmp_path, {4711: upstream.JSON, 4712: upstream.EVENTS})
+    types = {4711: upstream.JSON, 4712: upstream.EVENTS}
+    config = upstream.nginx_config(tmp_path, types, is_root=False)
+    assert "user " not in config, "nginx warns where it cannot be heeded"
+    assert upstream.nginx_config(tmp_path, types, is_root=True).startswith("user root ")
     for port, kind in ((4711, upstream.JSON), (4712, upstream.EVENTS)):
         server = config.partition(f"listen 127.0.0.1:{port};")[2].partition("listen")[0]
         assert f"default_type {kind};" in server

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from upstream_servers import (
     settings_of,
     vllm,
 )
+
+from hodios.providers.remote import RemoteProvider
 
 ORDINARY, LONG = ("llamacpp", "second"), ("llama_cpp_python", "vllm")
 PARTNER = dict.fromkeys(("second", *LONG), "llamacpp") | {"llamacpp": "second"}
@@ -241,6 +245,36 @@ def test_stop_strings_end_the_answer(name: str, client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(**asked, stop=[stop])
     assert text_of(answer) == whole[: whole.index(stop)]
     assert answer.choices[0].finish_reason == "stop"
+
+
+@each
+async def test_it_tells_how_busy_it_is(name: str, client: openai.OpenAI, upstreams: Upstreams) -> None:
+    """Under the names that the catalog has for servers of its kind."""
+    provider = upstreams.asked_directly(name)
+    if not upstreams.by_name[name].tells_load:
+        assert await provider.loads() == {}
+        return
+    asked: Any = {"model": f"{name}/{MODEL}", "messages": STORY, "max_tokens": 1500, "stream": True, **GREEDY}
+    await provider.start()
+    try:
+        with client.chat.completions.create(**asked, extra_body={"ignore_eos": True}) as stream:
+            next(iter(stream))
+            await until_running(provider, 1)
+        await until_running(provider, 0)
+    finally:
+        await provider.aclose()
+
+
+async def until_running(provider: RemoteProvider, num: int) -> None:
+    """Metrics may be a step behind."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        loads = await provider.loads()
+        if MODEL in loads and loads[MODEL].num_running == num:
+            assert loads[MODEL].num_waiting == 0
+            return
+        assert time.monotonic() < deadline_s, loads
+        await asyncio.sleep(0.05)
 
 
 def broken_off(name: str, client: openai.OpenAI, upstreams: Upstreams, **more: Any) -> tuple[str, Any]:

@@ -19,12 +19,17 @@ from benchmarks import llamacpp as llamacpp_peer
 from benchmarks import vllm as vllm_peer
 from hodios.config import Config
 from hodios.engine.gguf import open_model
+from hodios.providers.catalog import read_rows, shipped_folder
 from hodios.providers.installed import find, installed
 from hodios.providers.prepare import prepare
+from hodios.providers.remote import RemoteProvider
+from hodios.remotes import Remote, RemoteModel
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """What all of them serve, under this name."""
 CONTEXT = 2048
+START_S = 1200.0
+"""More than `start_timeout_s`, after which Hodios gives a start up: vLLM compiles for minutes where others compute."""
 SECOND_KEY = "second-key-0123456789abcdef0123456789"
 
 
@@ -37,6 +42,8 @@ class Upstream:
     """Those that Hodios shall find it to have, of `logprobs` and `json_schema`; the latter is told by nobody."""
     word: str
     """In the command line of its main process, and of no other one's."""
+    tells_load: bool = True
+    """Whether it has metrics that say how busy it is."""
     counts_tokens: bool = True
     """Whether its streams tell usage; else it is estimated."""
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +91,7 @@ def llama_cpp_python(cache: Path, model: Path) -> Upstream:
         *("--port", "{port}", "--n_ctx", str(CONTEXT), "--n_threads", "1", "--interrupt_requests", "false"),
     ]
     section = {"name": "llama_cpp_python", "kind": "llama_cpp_python", "command": command, "context_length": CONTEXT}
-    return Upstream(section, frozenset(), "llama_cpp.server", counts_tokens=False)
+    return Upstream(section, frozenset(), "llama_cpp.server", tells_load=False, counts_tokens=False)
 
 
 def vllm(cache: Path, home: Path) -> Upstream:
@@ -148,12 +155,25 @@ class Upstreams:
             health = self.health(name)
             return health["state"] == "ready" and health["restarts"] >= num_restarts
 
-        until(is_ready, lambda: f"{name} does not become ready: {self.health(name)}\n{self.server.told()}", every_s=0.1)
+        def told() -> str:
+            return f"{name} does not become ready: {self.health(name)}\n{self.server.told()}"
+
+        until(is_ready, told, every_s=0.1, patience_s=START_S)
 
     def main_pid(self, name: str) -> int:
         """The server's own process."""
         (pid,) = (pid for pid in self._below_keepers(name) if is_alive(pid))
         return pid
+
+    def asked_directly(self, name: str) -> RemoteProvider:
+        """The server as a provider of this process, of its kind in the catalog."""
+        upstream = self.by_name[name]
+        row = read_rows([shipped_folder()]).providers[upstream.section["kind"]]
+        words = command_of(self.main_pid(name))
+        port = words[words.index(b"--port") + 1].decode()
+        model = RemoteModel(id=MODEL, context_length=CONTEXT)
+        remote = Remote(name=name, base_url=f"http://127.0.0.1:{port}/v1", models=(model,), load=row.load)
+        return RemoteProvider(remote, upstream.variables.get(upstream.section.get("api_key_env", "")))
 
     def all_pids(self) -> set[int]:
         """Hodios, its children, and all that these have started."""
