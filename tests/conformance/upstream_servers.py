@@ -77,7 +77,8 @@ def second_hodios(home: Path) -> Upstream:
         "ready": "/health/ready",
     }
     features = frozenset({"logprobs", "json_schema"})
-    return Upstream(section, features, "hodios.cli.main", variables={"SECOND_API_KEY": SECOND_KEY})
+    # Ready, it is no longer the program that was started.
+    return Upstream(section, features, "hodios.cli.parent", variables={"SECOND_API_KEY": SECOND_KEY})
 
 
 def llama_cpp_python(cache: Path, model: Path) -> Upstream:
@@ -169,10 +170,9 @@ class Upstreams:
         """The server as a provider of this process, of its kind in the catalog."""
         upstream = self.by_name[name]
         row = read_rows([shipped_folder()]).providers[upstream.section["kind"]]
-        words = command_of(self.main_pid(name))
-        port = words[words.index(b"--port") + 1].decode()
         model = RemoteModel(id=MODEL, context_length=CONTEXT)
-        remote = Remote(name=name, base_url=f"http://127.0.0.1:{port}/v1", models=(model,), load=row.load)
+        base_url = f"http://127.0.0.1:{port_of(self.main_pid(name))}/v1"
+        remote = Remote(name=name, base_url=base_url, models=(model,), load=row.load)
         return RemoteProvider(remote, upstream.variables.get(upstream.section.get("api_key_env", "")))
 
     def all_pids(self) -> set[int]:
@@ -204,6 +204,15 @@ def descendants(pid: int) -> set[int]:
 def command_of(pid: int) -> list[bytes]:
     """Its words; none where it has ended."""
     return _text(Path(f"/proc/{pid}/cmdline")).encode().split(b"\0")
+
+
+def port_of(pid: int) -> int:
+    """Which a server was told, by its command line or, as Hodios' parent process, by its environment."""
+    words = command_of(pid)
+    if b"--port" in words:
+        return int(words[words.index(b"--port") + 1])
+    variables = dict(each.partition("=")[::2] for each in _text(Path(f"/proc/{pid}/environ")).split("\0"))
+    return int(variables["HODIOS_PORT"])
 
 
 def is_alive(pid: int) -> bool:
