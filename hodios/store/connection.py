@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+import sqlite3
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Dialect, Engine, Executable, ScalarResult
 from sqlalchemy.util import greenlet_spawn
@@ -40,6 +42,69 @@ class AsyncConnection:
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
         """`work` is written as if there were no event loop, and is in nobody's way."""
         return await greenlet_spawn(work, self._connection)
+
+
+class ThreadConnection(AsyncConnection):
+    """One that is at work in a thread, where nobody is in the way of whoever waits for a statement."""
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, parameters)
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        return self._connection.scalar(statement, parameters)
+
+    async def scalars(self, statement: Executable, parameters: Any = None) -> ScalarResult[Any]:
+        return self._connection.scalars(statement, parameters)
+
+    async def run_sync(self, work: Callable[[Connection], T]) -> T:
+        return work(self._connection)
+
+
+class WholeCursor(sqlite3.Cursor):
+    """Takes all rows when a statement is run: whoever reads them may do so when the connection is somebody else's."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._rows: deque[Any] = deque()
+
+    def execute(self, statement: str, parameters: Any = (), /) -> Self:
+        super().execute(statement, parameters)
+        self._rows = deque(super().fetchall() if self.description else ())
+        return self
+
+    def fetchone(self) -> Any:
+        return self._rows.popleft() if self._rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[Any]:
+        return [self._rows.popleft() for _ in range(min(size or self.arraysize, len(self._rows)))]
+
+    def fetchall(self) -> list[Any]:
+        rows, self._rows = list(self._rows), deque()
+        return rows
+
+
+class WholeConnection(sqlite3.Connection):
+    """Of cursors that take all rows."""
+
+    def cursor(self, factory: Any = WholeCursor) -> Any:
+        return super().cursor(factory)
+
+
+def whole_transaction(engine: Engine, options: dict[str, Any], work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    """All of `work` in this thread. For a database in a file: on a busy event loop each statement would wait for the
+    loop to turn, and a batch of a dozen for a dozen turns. `work` awaits nothing but its connection."""
+    with engine.connect() as connection:
+        connection.execution_options(**options)
+        with connection.begin():
+            try:
+                next(work(ThreadConnection(connection)).__await__())
+            except StopIteration as ended:
+                found: T = ended.value
+                return found
+            raise RuntimeError("work on a database in a file awaits nothing but its connection")
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL
 
 from hodios.errors import ConfigError
-from hodios.store.connection import AsyncConnection, dispose, transaction
+from hodios.store.connection import AsyncConnection, WholeConnection, dispose, transaction, whole_transaction
 from hodios.store.failures import StoreUnavailable
 from hodios.store_settings import sqlite_path
 
@@ -66,6 +67,7 @@ class Database:
         self._prepare = prepare
         self._is_preparing = asyncio.Lock()
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self._threads = ThreadPoolExecutor(_NUM_CONNECTIONS, "store") if self.is_sqlite else None
         self._timeout_s = timeout_s
         self._turns = asyncio.Semaphore(1 if self.is_sqlite else _NUM_CONNECTIONS)
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -102,7 +104,11 @@ class Database:
     async def close(self) -> None:
         """Waits for what is still being written."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await dispose(self.engine)
+        if self._threads is None:
+            await dispose(self.engine)
+        else:
+            await asyncio.to_thread(self._threads.shutdown)
+            self.engine.dispose()
 
     def insert(self, table: Table) -> Insert:
         """An INSERT that can say what happens to rows that are there already."""
@@ -135,6 +141,9 @@ class Database:
     async def _run(self, work: Callable[[AsyncConnection], Awaitable[T]], *, is_writing: bool) -> T:
         try:
             await self._prepared()
+            if self._threads is not None:
+                whole = partial(whole_transaction, self.engine, self._options(is_writing), work)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, whole)
             async with transaction(self.engine, self._options(is_writing)) as connection:
                 return await work(connection)
         except exc.DBAPIError as error:
@@ -184,9 +193,14 @@ def _open_sqlite(path: Path, timeout_s: float) -> Engine:
             "Take a newer Python, or set HODIOS_STORE_URL to a PostgreSQL database."
         )
     engine = create_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+        URL.create("sqlite+pysqlite", database=str(path)),
         # Transactions begin where `_begin` says so, and not where the driver guesses.
-        connect_args={"isolation_level": None, "timeout": timeout_s},
+        connect_args={
+            "isolation_level": None,
+            "timeout": timeout_s,
+            "check_same_thread": False,
+            "factory": WholeConnection,
+        },
         pool_size=_NUM_CONNECTIONS,
         max_overflow=0,
         pool_timeout=timeout_s,

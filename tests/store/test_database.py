@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ async def test_what_raises_leaves_nothing_behind(database: Database) -> None:
 
 
 async def test_who_is_cancelled_does_not_stop_what_is_under_way(database: Database) -> None:
-    begun, done = asyncio.Event(), asyncio.Event()
+    begun, done = threading.Event(), threading.Event()
 
     async def work(connection: AsyncConnection) -> None:
         begun.set()
@@ -41,11 +42,11 @@ async def test_who_is_cancelled_does_not_stop_what_is_under_way(database: Databa
         done.set()
 
     task = asyncio.create_task(database.write(work))
-    await begun.wait()
+    assert await asyncio.to_thread(begun.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await done.wait()
+    assert await asyncio.to_thread(done.wait)
     await database.write(lambda connection: connection.execute(versions.insert().values(name="b", value=1)))
     assert await names(database) == ["a", "b"]
 
@@ -150,19 +151,31 @@ async def test_a_file_that_another_program_holds_is_unavailable_and_comes_back(t
 
 async def test_nobody_waits_for_his_turn_without_end(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/hodios.db", timeout_s=0.05)
-    begun, may_go = asyncio.Event(), asyncio.Event()
+    begun, may_go = threading.Event(), threading.Event()
 
     async def hold(_: AsyncConnection) -> bool:
         begun.set()
-        return await may_go.wait()
+        return may_go.wait()
 
     holding = asyncio.create_task(database.write(hold))
-    await begun.wait()
+    assert await asyncio.to_thread(begun.wait)
     with pytest.raises(StoreUnavailable, match="too long"):
         await database.write(lambda connection: connection.scalar(select(1)))
     may_go.set()
     assert await holding
     assert await database.write(lambda connection: connection.scalar(select(1))) == 1
+    await database.close()
+
+
+async def test_work_on_a_file_awaits_nothing_but_its_connection(tmp_path: Path) -> None:
+    """It runs in a thread, where there is no event loop."""
+    database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
+
+    async def work(_: AsyncConnection) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="nothing but its connection"):
+        await database.write(work)
     await database.close()
 
 
@@ -197,12 +210,22 @@ async def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> No
 
 async def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
     database = Database.open(f"sqlite:///{tmp_path}/hodios.db")
+    has_written, may_go = threading.Event(), threading.Event()
 
-    async def work(connection: AsyncConnection) -> int | None:
+    async def work(connection: AsyncConnection) -> None:
         await connection.execute(text("CREATE TABLE something (n)"))
-        return await database.read(lambda reading: reading.scalar(text("SELECT count(*) FROM sqlite_master")))
+        has_written.set()
+        may_go.wait()
 
-    assert await database.write(work) == 0
+    async def num_tables() -> int | None:
+        return await database.read(lambda connection: connection.scalar(text("SELECT count(*) FROM sqlite_master")))
+
+    writing = asyncio.create_task(database.write(work))
+    assert await asyncio.to_thread(has_written.wait)
+    assert await num_tables() == 0
+    may_go.set()
+    await writing
+    assert await num_tables() == 1
     modes = [await database.read(lambda c, p=p: c.scalar(text(f"PRAGMA {p}"))) for p in ("journal_mode", "synchronous")]
     assert modes == ["wal", 2]
     await database.close()
