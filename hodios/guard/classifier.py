@@ -67,7 +67,7 @@ class Reader:
 
 
 class Classifier:
-    """Not to be shared by threads. About 100 MB of memory."""
+    """Not to be shared by threads. A process with it takes about 220 MB of memory."""
 
     def __init__(self, folder: Path = DATA, encoder: Encoder | None = None) -> None:
         """`folder` holds what `scripts/train_guard.py` wrote. Raises SetupError."""

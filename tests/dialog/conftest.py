@@ -59,7 +59,8 @@ def _fetch(home: Path, models: Path) -> None:
 def _extract(sources: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
     # Not all Pythons that we support can be asked to extract no more than data.
     source = sources.extractfile(member)
-    assert source is not None and ".." not in target.parts
+    assert source is not None
+    assert ".." not in target.parts
     target.parent.mkdir(parents=True, exist_ok=True)
     with source, target.open("wb") as file:
         shutil.copyfileobj(source, file)
