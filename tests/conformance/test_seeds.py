@@ -152,7 +152,7 @@ def check_answer(answer: dict[str, Any]) -> None:
 
 
 def unfiltered(results: dict[str, dict[str, bool]]) -> dict[str, dict[str, bool]]:
-    """Without what the guard found: the model's words are drawn, and one text in a hundred is taken for what it is not.
+    """Without what the guard found: the model's words are drawn, and now and then a harmless text is taken for another.
     Whatever is found, nothing is filtered."""
     found = {name: {**slot, "detected": False} for name, slot in results.items() if slot.get("detected")}
     return {
