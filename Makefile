@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 # The tests wait more than they compute: for servers, time limits and one another.
-WORKERS ?= 3
+WORKERS ?= 2
 # What the project writes while it is tested and measured stays in the checkout.
 CACHE_HOME := $(CURDIR)/.cache/home
 

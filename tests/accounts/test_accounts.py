@@ -120,7 +120,6 @@ async def test_a_request_from_key_to_ledger(tmp_path: Path, database: Database, 
         accounts.release(unmade)
         accounts.settle(rest, "answered", spent(60))
         accounts.leave(permit, 100)
-        assert accounts.figures().num_undrained == 3
     cost = charge_of(PRICE, 50, 0, 40) + charge_of(PRICE, 50, 0, 60)
     balances = await Leases(database).balances([TOTAL, PROJECT])
     assert balances == {TOTAL: Balance(cost, 0), PROJECT: Balance(cost, 0)}
@@ -131,8 +130,12 @@ async def test_whatever_clients_call_their_users_can_be_written_down(accounts: A
     admitted = await accounts.admit(new.text)
     for number, user in enumerate(["", "\0", "\ud800", "ü" * 10**6, "\ud800" * 10**6]):
         accounts.settle(await accounts.reserve(admitted, "r", number, offer(user=user)), "answered", spent(1))
-    # What has to be found out is that the store takes all of them, which closing waits for.
-    assert accounts.figures().num_undrained == 5
+    # What has to be found out is that the store takes all of them.
+    for _ in range(6000):
+        if not accounts.figures().num_undrained:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"{accounts.figures().num_undrained} wait for the store")
 
 
 async def test_keys_that_queue_wait_for_a_slot(accounts: Accounts, new: NewKey) -> None:
