@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hodios.accounts.office import Office, opened
 from hodios.api.app import create_app
 from hodios.config import Config
 from hodios.errors import HodiosError
@@ -209,3 +210,10 @@ def scripted(config: Config) -> Callable[..., tuple[Caller, ScriptedProvider]]:
         return Caller(create_app(settings, [provider])), provider
 
     return build
+
+
+@pytest.fixture
+async def office(config: Config) -> AsyncIterator[Office]:
+    """With accounts in a file of its own."""
+    async with opened(config.home, f"sqlite:///{config.home}/hodios.db") as office:
+        yield office

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from bureau import CARD, Scripted
 from msgspec import structs
 
-from hodios.accounts.office import Office, opened
+from hodios.accounts.office import Office
 from hodios.api.app import create_app
 from hodios.config import Config
 from hodios.providers.echo import MODEL_ID, EchoProvider
@@ -19,12 +19,6 @@ from hodios.types import Price
 
 SHARED = structs.replace(CARD, id="maker/shared", aliases=("both",))
 BELOW = ("", "/endpoints", "/prices", "/history", "/evals")
-
-
-@pytest.fixture
-async def office(config: Config) -> AsyncIterator[Office]:
-    async with opened(config.home, f"sqlite:///{config.home}/hodios.db") as office:
-        yield office
 
 
 @pytest.fixture

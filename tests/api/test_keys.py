@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
 
-from hodios.accounts.office import Office, opened
+from hodios.accounts.office import Office
 from hodios.api.account_fields import DOLLARS, KEY_FIELDS, PROJECT_FIELDS, TIME, changed, parse
 from hodios.api.app import create_app
 from hodios.api.openapi import openapi_document
@@ -36,12 +36,6 @@ class Priced(EchoProvider):
     def models(self) -> Sequence[ModelCard]:
         price = Price(prompt=10**12, completion=10**12)
         return [structs.replace(card, price=price) for card in super().models()]
-
-
-@pytest.fixture
-async def office(config: Config) -> AsyncIterator[Office]:
-    async with opened(config.home, f"sqlite:///{config.home}/hodios.db") as office:
-        yield office
 
 
 @pytest.fixture

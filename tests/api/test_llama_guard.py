@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent.parent / "providers"))
 
 from scripted_upstream import KEY, Asked, Reply, ScriptedUpstream, piece, serving, stream
 
-from hodios.accounts.office import Office, opened
+from hodios.accounts.office import Office
 from hodios.api.app import create_app
 from hodios.config import Config
 from hodios.guard_settings import GuardSettings
@@ -30,12 +30,6 @@ def judge(asked: Asked) -> Reply:
     """Whatever has a sword in its last message is violent."""
     last = asked.body["prompt"].partition("<BEGIN CONVERSATION>")[2].partition("<END")[0].strip().rpartition("\n\n")[2]
     return stream(piece("unsafe\nS1,S6" if "sword" in last else "safe", finish="stop"))
-
-
-@pytest.fixture
-async def office(config: Config) -> AsyncIterator[Office]:
-    async with opened(config.home, f"sqlite:///{config.home}/hodios.db") as office:
-        yield office
 
 
 @pytest.fixture
