@@ -23,6 +23,8 @@ BATCH = 2000
 """Each takes the store a dozen answers, for which a busy event loop has to turn: fewer would not keep up with it."""
 PAUSE_S = 0.2
 """Between batches, where there is not a whole one."""
+_AT_ONCE = 32
+"""Of a batch, what is freed before the event loop turns."""
 BASE_RETRY_S = 0.5
 MOST_RETRY_S = 30.0
 Held = TypeVar("Held")
@@ -104,10 +106,16 @@ class Drain:
         if self.num_failures:
             _log.warning("the store can be reached again")
         self.num_failures = 0
-        for _, forget, held in batch:
+        await self._forget(batch)
+        return True
+
+    async def _forget(self, batch: Sequence[_Item]) -> None:
+        """Requests that are under way come in between."""
+        for number, (_, forget, held) in enumerate(batch, start=1):
             self._waiting.popleft()
             forget(held)
-        return True
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _retry_s(self) -> float:
         longest = min(MOST_RETRY_S, BASE_RETRY_S * 2.0 ** min(self.num_failures - 1, 16))

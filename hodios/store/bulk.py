@@ -3,6 +3,7 @@ longer than all that the database does. Rows are turned into columns, because wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -15,8 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from hodios.store.connection import AsyncConnection
 
 Row = tuple[Any, ...]
-MOST_ROWS = 128
-"""Of a statement, with as many columns as any table has; SQLite takes 32,766 values."""
+MOST_ROWS = 32
+"""Of a statement: as many as a request can wait for, where it shares a core with the store."""
+_NAP_S = 0.0005
 
 
 async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row] | None:
@@ -59,7 +61,11 @@ def _insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> li
 
 
 def _insert_all(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    for some in _portions(rows):
+    """In SQLite's own thread, which naps between statements. The kernel leaves a thread at work on its core for a few
+    milliseconds, whoever else would run there: requests that came meanwhile waited as long, each time."""
+    for number, some in enumerate(_portions(rows)):
+        if number:
+            time.sleep(_NAP_S)
         values = map(_bindable, table.columns, zip(*some, strict=True))
         text = _insert(table, is_sqlite=True, num_rows=len(some))
         connection.exec_driver_sql(text, tuple(chain.from_iterable(zip(*values, strict=True))))

@@ -48,9 +48,9 @@ class Ledger:
         """The costs count in their accounts from now on, and as far as leases of `process` cover them, those are used
         up. All or nothing. Returns (request id, attempt number) of the attempts that were not known before, in no
         order."""
-        told, asked = _Told(SettledAttempt, settled), _Told(LoggedRequest, logged)
 
         async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
+            told, asked = _Told(SettledAttempt, settled), _Told(LoggedRequest, logged)
             counted = told.part(await insert_new(connection, attempts, told.rows))
             await self._charge(connection, process, counted.records)
             batch = sums.of_batch(
