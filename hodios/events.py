@@ -18,6 +18,7 @@ class TokenLogprob(Struct, frozen=True):
     """One token of the answer (or of an echoed prompt). `logprob` is None for a prompt's first token only."""
 
     token_id: int
+    """Negative where only the text is known."""
     text: str
     """The token alone as text, U+FFFD where it is part of a character; `raw` has its exact bytes."""
     raw: bytes

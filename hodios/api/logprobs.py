@@ -13,7 +13,7 @@ IMPOSSIBLE = -9999.0
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob], *, as_ids: bool) -> list[dict[str, Any]]:
-    """One entry per token; `as_ids` writes tokens as `token_id:N`."""
+    """One entry per token; `as_ids` writes tokens as `token_id:N`, as far as their ids are known."""
     return [
         {
             **_entry(token.token_id, token.text, token.raw, token.logprob, as_ids),
@@ -25,7 +25,7 @@ def chat_logprobs(tokens: Sequence[TokenLogprob], *, as_ids: bool) -> list[dict[
 
 def _entry(token_id: int, text: str, raw: bytes, logprob: float | None, as_ids: bool) -> dict[str, Any]:
     return {
-        "token": f"token_id:{token_id}" if as_ids else text,
+        "token": f"token_id:{token_id}" if as_ids and token_id >= 0 else text,
         "logprob": _finite(logprob),
         "bytes": list(raw),
     }
@@ -37,7 +37,7 @@ def _finite(logprob: float | None) -> float | None:
 
 def _name(token_id: int, text: str, raw: bytes, as_ids: bool) -> str:
     """The token as a string; one that is only part of a character as `bytes:\\xe2\\x82`, to tell it from others."""
-    if as_ids:
+    if as_ids and token_id >= 0:
         return f"token_id:{token_id}"
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw) if "�" in text and raw != text.encode() else text
 

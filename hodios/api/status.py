@@ -6,7 +6,7 @@ Holds nothing that only the operator may know: names, states and numbers, no mes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -48,7 +48,9 @@ class StatusPage:
         self._gateway = gateway
         self._router = router
         self._history = history
+        self._looked: dict[Standing, dict[str, Any]] = {}
         self._encoded = b""
+        """For those who may see all of it."""
         self._until_s = float("-inf")
         self._lock = asyncio.Lock()
 
@@ -72,24 +74,34 @@ class StatusPage:
         }
 
     async def show(self, exchange: Exchange) -> None:
-        """GET /status."""
+        """GET /status. Keys see what they may ask for."""
         async with self._lock:
-            now_s = self._history.clock()
-            if not 0 <= self._until_s - now_s <= FRESH_S:
-                self._encoded = msgspec.json.encode(await self._page(now_s))
-                self._until_s = now_s + FRESH_S
-        await exchange.answer(200, self._encoded)
+            if not 0 <= self._until_s - self._history.clock() <= FRESH_S:
+                await self._look()
+        key = exchange.key
+        if key is None or (key.models is None and key.providers is None):
+            await exchange.answer(200, self._encoded)
+        else:
+            await exchange.answer_json(self._page(key.allows))
 
-    async def _page(self, now_s: float) -> dict[str, Any]:
-        standings = self.standings()
-        providers: dict[str, list[dict[str, Any]]] = {}
-        for each in standings:
-            providers.setdefault(each.provider, []).append(self._model(each, now_s))
+    async def _look(self) -> None:
+        now_s, looked = self._history.clock(), {}
+        for each in self.standings():
+            looked[each] = self._model(each, now_s)
             # Long lists must not hold up answers that are being streamed.
             await asyncio.sleep(0)
+        self._looked, self._until_s = looked, now_s + FRESH_S
+        self._encoded = msgspec.json.encode(self._page(lambda model, provider: True))
+
+    def _page(self, allows: Callable[[str, str], bool]) -> dict[str, Any]:
+        """Of each (model, provider) that is allowed."""
+        standings = [each for each in self._looked if allows(each.model, each.provider)]
+        providers: dict[str, list[dict[str, Any]]] = {}
+        for each in standings:
+            providers.setdefault(each.provider, []).append(self._looked[each])
         return {
             "status": overall(standings),
-            "updated_at": _time(now_s),
+            "updated_at": _time(self._until_s - FRESH_S),
             "models": _by_model(standings),
             "providers": [
                 {
@@ -100,7 +112,11 @@ class StatusPage:
                 }
                 for name, models in providers.items()
             ],
-            "incidents": [_incident(incident) for incident in self._history.incidents.newest_first()],
+            "incidents": [
+                _incident(incident)
+                for incident in self._history.incidents.newest_first()
+                if allows(incident.model, incident.provider)
+            ],
         }
 
     def _standing(self, provider: str, model: str, health: ModelState, *, is_ejected: bool) -> Standing:

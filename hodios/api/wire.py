@@ -152,13 +152,17 @@ class Reader:
         if values.get("strict"):
             forbid(warnings)
         _check_together(values)
+        has_token_ids = values.get("return_tokens_as_token_ids", False)
+        if not has_token_ids:
+            # Whoever does not want them asks nothing of a provider.
+            values.pop("return_tokens_as_token_ids", None)
         return Call(
             request=_request(values, request_id, caller),
             is_streamed=values.get("stream", False),
             has_usage_chunk=options.get("include_usage", False),
             has_continuous_usage=options.get("continuous_usage_stats", False),
             has_route=values.get("include_route", False),
-            has_token_ids=values.get("return_tokens_as_token_ids", False),
+            has_token_ids=has_token_ids,
             has_filter_details="content_filter" in values,
             has_function_call=bool(values.get("functions")),
             is_strict=values.get("strict", False),

@@ -185,6 +185,9 @@ def _add_logprobs(asked: Asked, request: Request, served: Served, *, is_chat: bo
     num_top = request.sampling.logprobs
     if num_top is None:
         return
+    if "return_tokens_as_token_ids" in request.given:
+        # Servers tell texts, and nobody else knows the ids.
+        asked.warnings.append(unsupported("return_tokens_as_token_ids", served))
     if not served.honours("logprobs"):
         asked.warnings.append(unsupported("logprobs", served))
     elif not is_chat:

@@ -147,6 +147,21 @@ async def test_what_is_not_allowed_is_refused(admin: Any, using: Any) -> None:
         assert (await using(key["key"])).status == status, values
 
 
+async def test_the_status_page_shows_a_key_what_it_may_ask_for(admin: Any, office: Office) -> None:
+    whole = (await admin("GET", "/status")).json()
+    assert [model["id"] for model in whole["models"]] == [MODEL_ID]
+    for values, is_shown in [
+        ({"models": [MODEL_ID]}, True),
+        ({"models": ["other/model"]}, False),
+        ({"providers": []}, False),
+    ]:
+        key = await made(admin, force=True, **values)
+        await office.accounts._keyring.poll()
+        page = (await with_key(admin, key["key"])("GET", "/status")).json()
+        assert page["models"] == (whole["models"] if is_shown else [])
+        assert page["providers"] == (whole["providers"] if is_shown else [])
+
+
 def offering(*names: str) -> dict[str, Any]:
     return {"tools": [{"type": "function", "function": {"name": name, "parameters": {}}} for name in names]}
 

@@ -25,8 +25,9 @@ from scripted_upstream import (
     usage,
 )
 
+from hodios.api.logprobs import TextLogprobs, chat_logprobs
 from hodios.errors import UnsupportedParameter
-from hodios.events import Finish, Reasoning, Stopped, Text, TokenLogprob, Usage
+from hodios.events import Finish, Noticed, Reasoning, Stopped, Text, TokenLogprob, Usage
 from hodios.types import Grammar, Sampling
 
 Provide = Callable[..., Any]
@@ -108,6 +109,19 @@ async def test_logprobs(upstream: ScriptedUpstream, provide: Provide) -> None:
             TokenLogprob(-1, "b", b"b", -0.25, ((-1, "d", b"d", -0.1), (-1, "b", b"b", -0.25))),
         )
     ]
+
+
+async def test_nobody_else_knows_the_ids_of_tokens(upstream: ScriptedUpstream, provide: Provide) -> None:
+    logprobs = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5, "c": -2.0}]}
+    upstream.replies = [stream(piece("a", finish="stop", logprobs=logprobs), usage())]
+    asked = completion(sampling=Sampling(logprobs=2), given=frozenset({"logprobs", "return_tokens_as_token_ids"}))
+    events = await ask(await provide(features=("logprobs",)), asked)
+    (warning,) = [event.warning for event in events if isinstance(event, Noticed)]
+    assert (warning.param, warning.code) == ("return_tokens_as_token_ids", "unsupported_parameter")
+    (text,) = [event for event in events if isinstance(event, Text)]
+    piece_of = TextLogprobs(as_ids=True).piece(text)
+    assert (piece_of["tokens"], piece_of["top_logprobs"]) == (["a"], [{"a": -0.5, "c": -2.0}])
+    assert [entry["token"] for entry in chat_logprobs(text.logprobs, as_ids=True)] == ["a"]
 
 
 async def test_an_echo_that_the_server_knows(upstream: ScriptedUpstream, provide: Provide) -> None:
