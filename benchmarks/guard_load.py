@@ -160,7 +160,7 @@ class _BusyGuard(EmbeddedGuard):
         return BUSY
 
 
-class _Acquainted(Memory):
+class _Acquainted(Memory[Scores]):
     """Has seen every text before."""
 
     def look_up(self, text: str) -> tuple[bytes, Scores]:

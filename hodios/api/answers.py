@@ -310,8 +310,11 @@ async def whole_answer(events: AsyncIterator[Event], call: Call, tally: Tally, c
     """The answer that is not streamed, ready to be encoded. Raises HodiosError."""
     whole = Whole(call, tally, created)
     async for event in events:
-        tally.add(event)
-        whole.add(event)
+        if type(event) is Judged:
+            tally.judge(event)
+        else:
+            tally.add(event)
+            whole.add(event)
     if tally.usage is None:
         raise ProviderError("the answer ended before it began")
     return whole.fields()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hodios.guard.panel import merged
@@ -14,9 +14,10 @@ DETECTED = CATEGORIES[4:]
 
 def filter_results(*judgements: Judgement | None) -> dict[str, dict[str, bool]]:
     """`filtered`: it was stopped for that; `detected`: a guard found it, which the policy may let pass."""
-    if not any(judgement is not None and judgement.flagged for judgement in judgements):
-        return HARMLESS
-    return _results(*judgements)
+    for judgement in judgements:
+        if judgement is not None and judgement.flagged:
+            return _results(*judgements)
+    return HARMLESS
 
 
 def _results(*judgements: Judgement | None) -> dict[str, dict[str, bool]]:
@@ -49,26 +50,29 @@ def filter_summary(judged: Mapping[int | None, Judgement], refused: Sequence[str
         return None
     sides = list(judged.values())
     runs: Sequence[GuardRun] = [run for judgement in sides for run in judgement.runs]
+    flagged = blocked = _NOTHING
+    for judgement in sides:
+        if judgement.flagged:
+            flagged, blocked = flagged | judgement.flagged, blocked | judgement.blocked
     return {
-        "flagged": _union([judgement.flagged for judgement in sides]),
-        "blocked": _union([judgement.blocked for judgement in sides]),
+        "flagged": _listed(flagged),
+        "blocked": _listed(blocked),
         "not_evaluated": not_evaluated(sides),
         "guards": [run_fields(run) for run in (runs if len(sides) <= 2 else merged(runs))],
     }
 
 
-def _union(categories: Iterable[frozenset[str]]) -> list[str]:
-    found = _NOTHING.union(*categories)
+def _listed(found: frozenset[str]) -> list[str]:
     return [category for category in CATEGORIES if category in found] if found else []
 
 
 def not_evaluated(sides: Sequence[Judgement]) -> list[str]:
     """In the order of the slots."""
-    asked: set[str] = set()
-    missed: set[str] = set()
+    asked = missed = _NOTHING
     for judgement in sides:
-        asked |= judgement.asked
-        missed |= judgement.asked.difference(*[run.scores for run in judgement.runs if not run.problem])
+        runs, asked = judgement.runs, asked | judgement.asked
+        if len(runs) != 1 or runs[0].problem or not runs[0].scores.keys() >= judgement.asked:
+            missed |= judgement.asked.difference(*[run.scores for run in runs if not run.problem])
     if not missed and len(asked) == len(CATEGORIES):
         return []
     return [category for category in CATEGORIES if category in missed or category not in asked]

@@ -9,8 +9,18 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from hodios.errors import GuardDown
+from hodios.types import CATEGORIES
 from hodios.types import Category as Category
 from hodios.types import Side as Side
+
+ASKED: Mapping[Side, frozenset[Category]] = {
+    "prompt": frozenset(CATEGORIES),
+    "answer": frozenset(CATEGORIES) - {"jailbreak"},
+    "document": frozenset(CATEGORIES),
+    "code": frozenset(),
+}
+"""What guards are asked about, by who wrote the text. Nobody's answer is an attempt to talk a model into something,
+whatever a guard says of it."""
 
 
 class Turn(Struct, frozen=True):

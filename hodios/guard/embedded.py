@@ -16,6 +16,7 @@ from hodios.guard.base import Assessed, Assessment, Passage
 from hodios.guard.inquiry import Frame, Inquiry, Told
 from hodios.guard.link import Link
 from hodios.guard.memory import Memory
+from hodios.guard.memory import Scores as Remembered
 from hodios.guard.messages import Assess, FromClient, FromWorker, GiveUp, Hello, Scores, Shed
 from hodios.guard.panel import BUSY, LATE, GuardState
 from hodios.types import Category, Side
@@ -43,17 +44,21 @@ class EmbeddedGuard:
 
     name = "embedded"
     sides: frozenset[Side] = frozenset({"prompt", "answer", "document"})
+    is_constant: Literal[True] = True
+    """As `known.Constant`."""
 
     def __init__(
         self,
         socket_path: Path,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        memory: Memory | None = None,
+        memory: Memory[Remembered] | None = None,
     ) -> None:
+        self.version = ""
+        """Of the last worker that said hello."""
         self._socket_path = socket_path
         self._sleep = sleep
-        self._memory = memory or Memory()
+        self._memory = Memory[Remembered]() if memory is None else memory
         self._ids = itertools.count(1)
         self._waiting: dict[int, Frame] = {}
         self._num_own = 0
@@ -71,10 +76,6 @@ class EmbeddedGuard:
         self._num_restarts = 0
         self._connection: asyncio.Task[None] | None = None
         self._is_closed = False
-
-    @property
-    def version(self) -> str:
-        return self._hello.version if self._hello else ""
 
     @property
     def categories(self) -> frozenset[Category]:
@@ -245,9 +246,9 @@ class EmbeddedGuard:
     def _hear(self, message: FromWorker, link: Link) -> None:
         match message:
             case Hello() as hello:
-                if self._hello is None or self._hello.version != hello.version:
+                if self.version != hello.version:
                     self._memory.clear()
-                self._hello, self._link = hello, link
+                self._hello, self._link, self.version = hello, link, hello.version
             case Scores(id, scores, num_waiting):
                 self._num_others = max(0, num_waiting - self._num_own)
                 frame = self._waiting.get(id)

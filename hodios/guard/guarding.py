@@ -53,7 +53,6 @@ class Guarding:
 
     def watch(self, request: Request, policy: Policy) -> Watch | None:
         """None where nobody is to look at it."""
-        is_wanted = policy.prompt != "off" or policy.answer != "off"
-        if not is_wanted or not (self.panel.guards or policy.is_closed):
+        if policy.is_off or not (self.panel.guards or policy.is_closed):
             return None
         return Watch(self.panel, policy, request, self.budgets, self._patient)

@@ -39,7 +39,7 @@ class Inquiry:
 
     __slots__ = ("_found", "_passages", "_pieces", "_told", "missing", "num_open")
 
-    def __init__(self, passages: Sequence[Passage], memory: Memory, told: Told) -> None:
+    def __init__(self, passages: Sequence[Passage], memory: Memory[Scores], told: Told) -> None:
         self._passages = passages
         self._told: Told | None = told
         self._found: dict[bytes, Scores] = {}
@@ -61,7 +61,7 @@ class Inquiry:
             else:
                 self._found[digest] = known
 
-    def _look_up(self, piece: str, memory: Memory) -> bytes:
+    def _look_up(self, piece: str, memory: Memory[Scores]) -> bytes:
         digest, known = memory.look_up(piece)
         if known is None:
             self.missing[digest] = piece

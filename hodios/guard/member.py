@@ -72,10 +72,12 @@ class Member:
 class Question:
     """A guard was asked, and is not waited for. `told` is called with what it says, once, unless that was given up."""
 
-    __slots__ = ("_give_up", "_told", "began_s", "is_over", "member")
+    __slots__ = ("_give_up", "_told", "began_s", "digest", "is_over", "member")
 
-    def __init__(self, member: Member, began_s: float, told: Told) -> None:
+    def __init__(self, member: Member, began_s: float, told: Told, digest: bytes = b"") -> None:
+        """`digest`: under which the answer will be known."""
         self.member = member
+        self.digest = digest
         self.began_s = began_s
         self.is_over = False
         self._told = told

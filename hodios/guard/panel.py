@@ -11,22 +11,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hodios.errors import GuardDown
-from hodios.guard.base import Assessed, Guard, Passage, higher
+from hodios.guard.base import ASKED, Assessed, Guard, Passage, higher
 from hodios.guard.budgets import Budgets
+from hodios.guard.known import REMEMBERED, Constant, Known, KnownTexts
 from hodios.guard.member import DURATIONS_S, Figures, Member, Question, Told
-from hodios.types import CATEGORIES, Category, GuardRun, Side
+from hodios.types import GuardRun, Side
 
 BUSY = "guard_busy"
 """The code of a GuardDown that was shed: the guard works, and has too much to do."""
 LATE = "guard_late"
 """Of one that took longer than anybody waited."""
-ASKED: Mapping[Side, frozenset[Category]] = {
-    "prompt": frozenset(CATEGORIES),
-    "answer": frozenset(CATEGORIES) - {"jailbreak"},
-    "document": frozenset(CATEGORIES),
-    "code": frozenset(),
-}
-"""Nobody's answer is an attempt to talk a model into something, whatever a guard says of it."""
+
+
+_NO_DIGEST = b"", None
 
 
 @runtime_checkable
@@ -68,6 +65,8 @@ class Panel:
         self._guards: list[Guard] = []
         self._members: dict[Side, list[Member]] = {side: [] for side in ASKED}
         """By the side that they are asked about."""
+        self._sole: dict[Side, tuple[Member, KnownTexts]] = {}
+        """Of sides about which one guard alone is asked, if that always says the same."""
         self._refused: dict[tuple[str, Side, str], GuardRun] = {}
         self.reads_turns = False
         """Whether some guard looks at the conversation before a text."""
@@ -80,7 +79,12 @@ class Panel:
     def add(self, guard: Guard) -> None:
         self._guards.append(guard)
         for side in guard.sides:
-            self._members[side].append(Member(guard, side))
+            members = self._members[side]
+            members.append(Member(guard, side))
+            if len(members) > 1:
+                self._sole.pop(side, None)
+            elif side in REMEMBERED and isinstance(guard, Constant):
+                self._sole[side] = members[0], KnownTexts(side)
         self.reads_turns = self.reads_turns or isinstance(guard, ReadsTurns)
 
     @property
@@ -118,10 +122,30 @@ class Panel:
             return (await self._run(*asked[0]),)
         return tuple(await asyncio.gather(*(self._run(*each) for each in asked)))
 
+    def recall(self, side: Side, text: str) -> tuple[bytes, Known | None]:
+        """What was said before of all that there is of one side. Where that is not known, `ask` is to be given the
+        digest, so that it will be."""
+        sole = self._sole.get(side)
+        if sole is None:
+            return _NO_DIGEST
+        member, texts = sole
+        digest, known = texts.look_up(text, member.guard.version)
+        if known is not None:
+            member.figures.num_judged += 1
+            member.figures.slots[0] += 1
+        return digest, known
+
     def ask(
-        self, passages: Sequence[Passage], budgets: Budgets, told: Told, *, may_linger: bool = False
+        self,
+        passages: Sequence[Passage],
+        budgets: Budgets,
+        told: Told,
+        *,
+        may_linger: bool = False,
+        digest: bytes = b"",
     ) -> tuple[list[GuardRun], list[Question]]:
-        """As `judge`, without waiting: what is known at once, and what `told` has the run of when it comes."""
+        """As `judge`, without waiting: what is known at once, and what `told` has the run of when it comes. `digest`:
+        as `recall` said."""
         runs: list[GuardRun] = []
         questions: list[Question] = []
         for member, own in self._asked(passages):
@@ -130,13 +154,13 @@ class Panel:
             if direct is None and bounded is not None and (code := bounded.refusal(0, budget_s)):
                 runs.append(self._refusal(member, code))
                 continue
-            question = Question(member, self._clock(), told)
+            question = Question(member, self._clock(), told, digest)
             if direct is None:
                 question.ask(guard.assess(own, budget_s))
             else:
                 found = direct.ask(own, budget_s, question.answer, may_linger=may_linger)
                 if not callable(found):
-                    runs.append(self._run_of(member, found, 0.0))
+                    runs.append(self._run_of(member, found, 0.0, digest))
                     continue
                 question.lies_with(found)
             questions.append(question)
@@ -144,7 +168,7 @@ class Panel:
 
     def run_of(self, question: Question, found: Assessed) -> GuardRun:
         """What is made of a question's answer, once."""
-        return self._run_of(question.member, found, self._clock() - question.began_s)
+        return self._run_of(question.member, found, self._clock() - question.began_s, question.digest)
 
     def late(self, question: Question) -> GuardRun:
         """What is said where nobody waits for a question's answer any longer."""
@@ -179,7 +203,7 @@ class Panel:
             found = error
         return self._run_of(member, found, self._clock() - began_s)
 
-    def _run_of(self, member: Member, found: Assessed, took_s: float) -> GuardRun:
+    def _run_of(self, member: Member, found: Assessed, took_s: float, digest: bytes = b"") -> GuardRun:
         if isinstance(found, GuardDown):
             return self._failed(member, found, took_s)
         guard, figures = member.guard, member.figures
@@ -194,7 +218,7 @@ class Panel:
         asked = ASKED[member.side]
         if not asked.issuperset(scores):
             scores = {name: score for name, score in scores.items() if name in asked}
-        return GuardRun(
+        run = GuardRun(
             guard=guard.name,
             version=guard.version,
             side=member.side,
@@ -202,6 +226,9 @@ class Panel:
             further=further,
             duration_s=took_s,
         )
+        if digest and (sole := self._sole.get(member.side)):
+            sole[1].put(digest, run)
+        return run
 
     def _failed(self, member: Member, error: GuardDown, took_s: float) -> GuardRun:
         run = self._refusal(member, error.code or "failed")

@@ -14,6 +14,25 @@ MOST_CHARACTERS = 16_384
 MOST_TURNS = 6
 """Of the conversation before a text."""
 _OF_OTHERS = ("tool", "function")
+_BETWEEN = "\0"
+
+
+def usual_prompt(request: Request) -> str:
+    """All that there is to judge of a usual chat, as one text that no other prompt has; "" where one has to look
+    closer."""
+    texts = []
+    for message in request.messages or ():
+        role = message["role"]
+        if role == "assistant":
+            continue
+        content = message.get("content")
+        if type(content) is not str or role in _OF_OTHERS:
+            return ""
+        if content:
+            texts.append(content)
+    text = _BETWEEN.join(texts)
+    is_usual = not request.documents and len(text) <= MOST_CHARACTERS and len(texts) <= MOST_PASSAGES
+    return text if is_usual and text.count(_BETWEEN) == len(texts) - 1 else ""
 
 
 def passages_of(request: Request) -> tuple[list[Passage], bool]:

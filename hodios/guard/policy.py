@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from hodios.guard.panel import ASKED
+from hodios.guard.base import ASKED
 from hodios.guard_settings import NO_POLICY, Action, Bar, GuardPolicy
 from hodios.types import CATEGORIES, Category, GuardRun, Judgement, Side
 

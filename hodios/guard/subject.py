@@ -10,6 +10,7 @@ from hodios.events import Judged, Stopped, Text, ToolCall
 from hodios.guard.base import Passage
 from hodios.guard.code_blocks import FENCES
 from hodios.guard.held import Held, Piece, text_of
+from hodios.guard.known import Known
 from hodios.guard.panel import merged
 from hodios.guard.policy import Policy, verdict
 from hodios.guard.windows import Windows
@@ -29,33 +30,70 @@ _NONE = Judgement()
 
 
 class Subject:
-    """`index` is the choice's, None for the prompt."""
+    """The prompt, or what it has in common with choices. `index` is the choice's, None for the prompt."""
 
-    __slots__ = (
-        *("_part", "_policy", "_runs", "has_news", "held", "index", "is_over", "judgement", "num_waiting", "said"),
-        *("shortfall", "side", "stopped", "windows"),
-    )
+    __slots__ = ("_policy", "_runs", "has_news", "index", "judgement", "num_waiting", "shortfall", "side")
 
-    def __init__(self, index: int | None, policy: Policy, pace: tuple[int, int] = SHOWN) -> None:
-        self.index = index
-        self.side: Side = "prompt" if index is None else "answer"
-        self.windows = Windows(*pace)
-        self.held = Held()
-        self.said: list[str] | None = None
-        """All of its text, where somebody reads it as a whole."""
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.index: int | None = None
+        self.side: Side = "prompt"
         self.num_waiting = 0
         """Judgements that are on their way."""
-        self.stopped: Stopped | None = None
-        """Its end, as long as judgements are waited for."""
-        self.is_over = False
         self.shortfall = ""
         """Why guards are not shown all of it."""
         self.judgement = _NONE
         self.has_news = False
-        self._policy = policy
         self._runs: tuple[GuardRun, ...] = ()
+
+    def know(self, known: Known) -> None:
+        """As `note`, of what was said before of the same text."""
+        if self._runs or self.shortfall or known.highest >= self._policy.least:
+            self.note((known.run,))
+            return
+        self.judgement = known.judgement
+        self._runs = known.judgement.runs
+        self.has_news = self.has_news or self.index is None
+
+    def note(self, runs: Sequence[GuardRun], *, has_text: bool = True) -> None:
+        """What guards said of the next part of it."""
+        before = self.judgement.flagged
+        if self.shortfall:
+            runs = [replace(run, problem=run.problem or self.shortfall) for run in runs]
+        self._runs = merged((*self._runs, *runs)) if self._runs else tuple(runs)
+        self.judgement = verdict(self._policy, self.side, self._runs, has_text=has_text)
+        self.has_news = self.has_news or self.index is None or self.judgement.flagged != before
+
+    def told(self) -> Judged:
+        self.has_news = False
+        return Judged(self.index, self.judgement)
+
+
+class Choice(Subject):
+    """One answer, while it comes."""
+
+    __slots__ = ("_held", "_part", "is_over", "said", "stopped", "windows")
+
+    def __init__(self, index: int, policy: Policy, pace: tuple[int, int] = SHOWN) -> None:
+        super().__init__(policy)
+        self.index = index
+        self.side = "answer"
+        self.windows = Windows(*pace)
+        self.said: list[str] | None = None
+        """All of its text, where somebody reads it as a whole."""
+        self.stopped: Stopped | None = None
+        """Its end, as long as judgements are waited for."""
+        self.is_over = False
+        self._held: Held | None = None
         self._part: Part | None = None
         """What it consists of at the moment: thoughts, text, or one of its calls."""
+
+    @property
+    def held(self) -> Held:
+        """What of it is held back."""
+        if self._held is None:
+            self._held = Held()
+        return self._held
 
     def read(self, event: Piece) -> bool:
         """Whether a window is due."""
@@ -85,16 +123,3 @@ class Subject:
         """Its text, where there may be code in it that somebody reads."""
         text = "".join(self.said or ())
         return [Passage(text=text, side="code")] if any(fence in text for fence in FENCES) else []
-
-    def note(self, runs: Sequence[GuardRun], *, has_text: bool = True) -> None:
-        """What guards said of the next part of it."""
-        before = self.judgement.flagged
-        if self.shortfall:
-            runs = [replace(run, problem=run.problem or self.shortfall) for run in runs]
-        self._runs = merged((*self._runs, *runs)) if self._runs else tuple(runs)
-        self.judgement = verdict(self._policy, self.side, self._runs, has_text=has_text)
-        self.has_news = self.has_news or self.index is None or self.judgement.flagged != before
-
-    def told(self) -> Judged:
-        self.has_news = False
-        return Judged(self.index, self.judgement)

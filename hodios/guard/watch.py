@@ -16,9 +16,9 @@ from hodios.guard.base import Assessed, Passage, Turn
 from hodios.guard.budgets import Budgets
 from hodios.guard.member import Question
 from hodios.guard.panel import Panel
-from hodios.guard.passages import MOST_CHARACTERS, MOST_PASSAGES, passages_of, turns_of
+from hodios.guard.passages import MOST_CHARACTERS, MOST_PASSAGES, passages_of, turns_of, usual_prompt
 from hodios.guard.policy import Policy
-from hodios.guard.subject import HELD, SHOWN, WHOLE, Subject
+from hodios.guard.subject import HELD, SHOWN, WHOLE, Choice, Subject
 from hodios.types import CATEGORIES, GuardRun, Judgement, Request
 
 RETRY_AFTER_S = 1
@@ -36,8 +36,8 @@ class Watch:
         self._request = request
         self._budgets = budgets
         self._patient = patient
-        self._prompt = Subject(None, policy)
-        self._choices: list[Subject] = []
+        self._prompt = Subject(policy)
+        self._choices: list[Choice] = []
         self._open: dict[Question, Subject] = {}
         """What guards were asked and have not answered."""
         self._settled: asyncio.Future[None] | None = None
@@ -61,13 +61,14 @@ class Watch:
     async def _shown(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """Everything at once."""
         is_read = self._policy.answer != "off"
+        is_told_early = not self._request.is_shown_whole
         try:
             if self._policy.prompt == "annotate":
                 self._begin_shown()
             else:
                 await self._begin()
             async for event in events:
-                if self._has_news and self._choices:
+                if self._has_news and is_told_early:
                     for told in self._news():
                         yield told
                 if type(event) is Text:
@@ -140,7 +141,7 @@ class Watch:
         finally:
             self._leave()
 
-    async def _passing(self, choice: Subject) -> list[Event]:
+    async def _passing(self, choice: Choice) -> list[Event]:
         """What of a choice may be shown now that it was judged, and its end where there is one."""
         passed: list[Event] = []
         windows, is_ending = choice.windows, choice.stopped is not None
@@ -178,7 +179,14 @@ class Watch:
 
     def _begin_shown(self) -> None:
         """The prompt, for which nobody waits."""
-        self._ask(self._prompt, self._prompt_passages()[0])
+        digest = b""
+        if text := usual_prompt(self._request):
+            digest, known = self._panel.recall("prompt", text)
+            if known is not None:
+                self._prompt.know(known)
+                self._has_news = True
+                return
+        self._ask(self._prompt, self._prompt_passages()[0], digest)
 
     def _prompt_passages(self) -> tuple[Sequence[Passage], bool]:
         passages, is_whole = passages_of(self._request)
@@ -201,14 +209,13 @@ class Watch:
 
     def _start(self) -> None:
         """An answer begins; one that came before it counts no more."""
-        for question in [question for question, subject in self._open.items() if subject is not self._prompt]:
-            del self._open[question]
-            question.give_up()
+        if self._choices:
+            self._give_up_answer()
         pace = SHOWN
         if self._policy.answer == "block":
             pace = WHOLE if self._request.is_shown_whole else HELD
         self._num_open = self._request.n * len(self._request.prompts or ("",))
-        self._choices = [Subject(index, self._policy, pace) for index in range(self._num_open)]
+        self._choices = [Choice(index, self._policy, pace) for index in range(self._num_open)]
         if self._panel.has_guards("code"):
             for choice in self._choices:
                 choice.said = []
@@ -219,28 +226,42 @@ class Watch:
         self._prompt.has_news = bool(self._prompt.judgement.asked)
         self._has_news = True
 
-    def _look(self, choice: Subject) -> None:
+    def _give_up_answer(self) -> None:
+        for question in [question for question, subject in self._open.items() if subject is not self._prompt]:
+            del self._open[question]
+            question.give_up()
+
+    def _look(self, choice: Choice) -> None:
         while (window := choice.windows.next()) is not None:
-            self._ask(choice, self._passages(window.text))
+            self._ask_answer(choice, window.text)
 
     def _end(self, event: Stopped) -> Sequence[Event]:
         """Its end is told once it was judged."""
         choice = self._choices[event.index]
         choice.stopped = event
-        window = choice.windows.last()
-        if window is not None:
-            self._ask(choice, self._passages(window.text))
+        text = choice.windows.rest()
+        if text:
+            self._ask_answer(choice, text)
         elif not choice.windows.size:
             choice.note((), has_text=False)
         if choice.said is not None and (code := choice.code()):
             self._ask(choice, code)
         return self._news()
 
-    def _ask(self, subject: Subject, passages: Sequence[Passage]) -> None:
-        """Without waiting for what comes of it."""
+    def _ask_answer(self, choice: Choice, text: str) -> None:
+        """About a part of it."""
+        digest, known = self._panel.recall("answer", text)
+        if known is None:
+            self._ask(choice, self._passages(text), digest)
+        else:
+            choice.know(known)
+            self._has_news = True
+
+    def _ask(self, subject: Subject, passages: Sequence[Passage], digest: bytes = b"") -> None:
+        """Without waiting for what comes of it. `digest` as `Panel.recall` said."""
         is_prompt = subject is self._prompt
         budgets = self._patient if is_prompt else self._budgets
-        runs, questions = self._panel.ask(passages, budgets, self._answered, may_linger=is_prompt)
+        runs, questions = self._panel.ask(passages, budgets, self._answered, may_linger=is_prompt, digest=digest)
         if runs or not questions:
             subject.note(runs, has_text=bool(passages))
             self._has_news = True
@@ -293,7 +314,7 @@ class Watch:
                 news.append(self._close(choice))
         return news
 
-    def _close(self, choice: Subject) -> Stopped:
+    def _close(self, choice: Choice) -> Stopped:
         assert choice.stopped is not None
         choice.is_over = True
         self._num_open -= 1

@@ -15,6 +15,8 @@ class Windows:
     """One text. A window is due whenever there are `stride` characters that none has covered; it reaches back over at
     most `reach` characters, so that what is spread over several pieces is seen in one."""
 
+    __slots__ = ("_covered", "_due", "_kept", "_parts", "_reach", "_size", "_start", "_stride")
+
     def __init__(self, stride: int, reach: int) -> None:
         self._stride = stride
         self._reach = reach
@@ -49,6 +51,13 @@ class Windows:
     def last(self) -> Window | None:
         """At the end of the text, what no window has covered."""
         return self._cut(self._size) if self._size > self._covered else None
+
+    def rest(self) -> str:
+        """As `last`, where nobody asks for its place: its text, "" where there is none."""
+        if self._size == self._covered:
+            return ""
+        self._covered = self._size
+        return self._gathered()
 
     def _place(self) -> int:
         """The end of the last whole word in the stride's second half, where one ends there."""
