@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,20 +80,26 @@ def scripted(hodios_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scr
 
 
 @pytest.fixture
-def chat(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
-    """`chat("--tools", …, stdin="…")` runs the command in this process."""
-    paths, modules = sys.path[:], set(sys.modules)
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`command("keys", "list", stdin="…")` runs `hodios keys list` in this process."""
 
     def run(*arguments: str | Path, stdin: str = "") -> Said:
-        monkeypatch.setattr(sys, "argv", ["hodios", "chat", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["hodios", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         with pytest.raises(SystemExit) as ended:
             main()
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 
+    return run
+
+
+@pytest.fixture
+def chat(command: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Said]]:
+    """`chat("--tools", …, stdin="…")`"""
+    paths, modules = sys.path[:], set(sys.modules)
     monkeypatch.setattr(sys, "path", paths)
-    yield run
+    yield partial(command, "chat")
     for name in set(sys.modules) - modules:
         if name.startswith(("_loaded_", "my_")):
             del sys.modules[name]

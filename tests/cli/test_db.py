@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scripted_server import Said
 from store_entries import attempt, request
 
-from hodios.cli.main import main
 from hodios.store.database import Database
 from hodios.store.ledger import Ledger
 from hodios.store.revision import NEEDED
@@ -21,15 +20,12 @@ Db = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def db(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Db:
-    """`db("check")` runs the command in this process: (exit code, stdout, stderr)."""
+def db(hodios_home: Path, command: Callable[..., Said]) -> Db:
+    """`db("check")`: (exit code, stdout, stderr)."""
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hodios", "db", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out.strip(), said.err
+        said = command("db", *words)
+        return said.code, said.out.strip(), said.err
 
     return run
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from scripted_server import Said, ScriptedServer
 from scripted_upstream import document
 
-from hodios.cli.main import main
 from hodios.types import CATEGORIES
 
 Run = Callable[..., Said]
@@ -20,18 +19,9 @@ THREAT = "I will find you and kill you, you worthless idiot."
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hodios_home: Path) -> Run:
-    """`run("text", "--json", stdin="…")` runs the command in this process."""
-
-    def _run(*arguments: str, stdin: str = "") -> Said:
-        monkeypatch.setattr("sys.argv", ["hodios", "guard", *arguments])
-        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
-
-    return _run
+def run(command: Callable[..., Said], hodios_home: Path) -> Run:
+    """`run("text", "--json", stdin="…")`"""
+    return partial(command, "guard")
 
 
 def test_a_text_is_judged_without_a_server(run: Run) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import Said
 
 from hodios.accounts.office import Office, opened
 from hodios.api.account_fields import KEY_FIELDS, PERIOD_NAMES, PROJECT_FIELDS
 from hodios.cli.account_options import _options
-from hodios.cli.main import main
 from hodios.errors import AuthenticationError
 from hodios.providers.echo import MODEL_ID
 
@@ -24,15 +23,12 @@ TEXT = re.compile(r"sk-hodios-[0-9a-f]{56}")
 
 
 @pytest.fixture
-def cli(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """`cli("keys", "list")` runs the command in this process: (exit code, stdout, stderr)."""
+def cli(hodios_home: Path, command: Callable[..., Said]) -> Cli:
+    """`cli("keys", "list")`: (exit code, stdout, stderr)."""
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hodios", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out.strip(), said.err
+        said = command(*words)
+        return said.code, said.out.strip(), said.err
 
     return run
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from scripted_server import Said, ScriptedServer
 from scripted_upstream import Asked, Reply, document
 
-from hodios.cli.main import main
-
 Models = Callable[..., Said]
 
 
 @pytest.fixture
-def models(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Models:
-    """`models("load", …)` runs the command in this process."""
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["hodios", "models", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+def models(scripted: ScriptedServer, command: Callable[..., Said]) -> Models:
+    """`models("load", …)`"""
+    return partial(command, "models")
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted_server import Said, ScriptedServer
 from scripted_upstream import Asked, Reply, document
-
-from hodios.cli.main import main
 
 Sync = Callable[..., Said]
 MODEL = "nousresearch/hermes-2-pro-llama-3-8b"
@@ -27,17 +26,9 @@ def entry(id: str = MODEL, price: str = "0.00000014") -> dict[str, Any]:
 
 
 @pytest.fixture
-def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sync:
-    """`sync("--history", …)` runs the command in this process."""
-
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["hodios", "sync", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Said(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+def sync(command: Callable[..., Said]) -> Sync:
+    """`sync("--history", …)`"""
+    return partial(command, "sync")
 
 
 @pytest.fixture

@@ -6,15 +6,14 @@ import asyncio
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import Said
 from store_entries import NOON_S, attempt, request
 
-from hodios.cli.main import main
 from hodios.store.database import Database
 from hodios.store.ledger import Ledger
 from hodios.store.migration import upgrade
@@ -24,8 +23,8 @@ SPAN = ("--from", "2026-11-21", "--to", "2026-11-22")
 
 
 @pytest.fixture
-def usage(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Usage:
-    """`usage("--json")` runs the command in this process: (exit code, stdout, stderr)."""
+def usage(hodios_home: Path, command: Callable[..., Said]) -> Usage:
+    """`usage("--json")`: (exit code, stdout, stderr)."""
 
     async def tell() -> None:
         database = Database.open(f"sqlite:///{hodios_home}/hodios.db")
@@ -55,11 +54,8 @@ def usage(hodios_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     asyncio.run(tell())
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hodios", "usage", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        said = command("usage", *words)
+        return said.code, said.out, said.err
 
     return run
 
