@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from hodios.guard.messages import Assess
@@ -16,7 +17,7 @@ PER_TEXT = 100
 _SMOOTHING = 0.1
 
 
-def size_of(texts: list[str]) -> int:
+def size_of(texts: Collection[str]) -> int:
     return sum(map(len, texts)) + PER_TEXT * len(texts)
 
 

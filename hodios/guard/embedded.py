@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from hodios.errors import GuardDown
-from hodios.guard.backlog import FIRST_COST_S, PER_TEXT
+from hodios.guard.backlog import FIRST_COST_S, PER_TEXT, size_of
 from hodios.guard.base import Assessed, Assessment, Passage
 from hodios.guard.inquiry import Frame, Inquiry, Told
 from hodios.guard.link import Link
@@ -129,12 +129,12 @@ class EmbeddedGuard:
         inquiry = Inquiry(passages, self._memory, told)
         if not inquiry.missing:
             return inquiry.assessments()
-        size = sum(map(len, inquiry.missing.values())) + PER_TEXT * len(inquiry.missing)
+        size = size_of(inquiry.missing.values())
         refused = self.refusal(size, budget_s)
         if refused:
             return _down(refused)
         now_s = asyncio.get_running_loop().time()
-        for frame in inquiry.frames():
+        for frame in inquiry.frames(size):
             inquiry.num_open += 1
             self._hand_over(frame, now_s, budget_s, may_linger=may_linger)
         return lambda: self._give_up(inquiry)

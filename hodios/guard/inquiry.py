@@ -3,7 +3,7 @@ their scores. Sends nothing itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hodios.errors import GuardDown
@@ -24,11 +24,11 @@ class Frame:
 
     __slots__ = ("ahead", "began_s", "digests", "inquiry", "size", "texts", "until_s")
 
-    def __init__(self, inquiry: Inquiry, texts: list[str], digests: list[bytes]) -> None:
+    def __init__(self, inquiry: Inquiry, texts: list[str], digests: list[bytes], size: int) -> None:
         self.inquiry = inquiry
         self.texts = texts
         self.digests = digests
-        self.size = size_of(texts)
+        self.size = size
         self.began_s = self.until_s = 0.0
         self.ahead = 0
         """Characters that were to be judged first, with its own."""
@@ -73,19 +73,24 @@ class Inquiry:
     def is_over(self) -> bool:
         return self._told is None
 
-    def frames(self) -> Iterator[Frame]:
-        """What is missing, short pieces together."""
+    def frames(self, size: int) -> Iterable[Frame]:
+        """What is missing, short pieces together. `size`: of all of it."""
+        if size <= SLICE:
+            return (Frame(self, list(self.missing.values()), list(self.missing), size),)
+        return self._frames()
+
+    def _frames(self) -> Iterator[Frame]:
         texts: list[str] = []
         digests: list[bytes] = []
         size = 0
         for digest, text in self.missing.items():
             if texts and size + len(text) > SLICE:
-                yield Frame(self, texts, digests)
+                yield Frame(self, texts, digests, size_of(texts))
                 texts, digests, size = [], [], 0
             texts.append(text)
             digests.append(digest)
             size += len(text)
-        yield Frame(self, texts, digests)
+        yield Frame(self, texts, digests, size_of(texts))
 
     def answered(self, frame: Frame, scores: Sequence[Scores]) -> None:
         self._found.update(zip(frame.digests, scores, strict=True))

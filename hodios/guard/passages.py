@@ -17,22 +17,22 @@ _OF_OTHERS = ("tool", "function")
 _BETWEEN = "\0"
 
 
-def usual_prompt(request: Request) -> str:
-    """All that there is to judge of a usual chat, as one text that no other prompt has; "" where one has to look
-    closer."""
-    texts = []
+def usual_prompt(request: Request) -> tuple[str, list[str]]:
+    """All that there is to judge of a usual chat, as one text that no other prompt has, and text by text; "" where one
+    has to look closer."""
+    texts: list[str] = []
     for message in request.messages or ():
         role = message["role"]
         if role == "assistant":
             continue
         content = message.get("content")
         if type(content) is not str or role in _OF_OTHERS:
-            return ""
+            return "", texts
         if content:
             texts.append(content)
     text = _BETWEEN.join(texts)
     is_usual = not request.documents and len(text) <= MOST_CHARACTERS and len(texts) <= MOST_PASSAGES
-    return text if is_usual and text.count(_BETWEEN) == len(texts) - 1 else ""
+    return text if is_usual and text.count(_BETWEEN) == len(texts) - 1 else "", texts
 
 
 def passages_of(request: Request) -> tuple[list[Passage], bool]:

@@ -72,7 +72,7 @@ class Subject:
 class Choice(Subject):
     """One answer, while it comes."""
 
-    __slots__ = ("_held", "_part", "is_over", "said", "stopped", "windows")
+    __slots__ = ("_held", "_part", "is_over", "is_plain", "said", "stopped", "windows")
 
     def __init__(self, index: int, policy: Policy, pace: tuple[int, int] = SHOWN) -> None:
         super().__init__(policy)
@@ -84,6 +84,8 @@ class Choice(Subject):
         self.stopped: Stopped | None = None
         """Its end, as long as judgements are waited for."""
         self.is_over = False
+        self.is_plain = False
+        """Whether reading more text is adding it to `windows`, and nothing else."""
         self._held: Held | None = None
         self._part: Part | None = None
         """What it consists of at the moment: thoughts, text, or one of its calls."""
@@ -112,6 +114,7 @@ class Choice(Subject):
         if self._part is not None:
             self.windows.add("\n")
         self._part = part
+        self.is_plain = part is _TEXT and self.said is None
 
     def hold(self, event: Piece) -> bool:
         """As `read`, and it is kept until `held` releases it."""

@@ -75,7 +75,7 @@ class Watch:
                     yield event
                     if is_read and not event.is_echo:
                         choice = self._choices[event.index]
-                        if choice.read(event):
+                        if choice.windows.add(event.text) if choice.is_plain else choice.read(event):
                             self._look(choice)
                 elif type(event) is Reasoning or type(event) is ToolCall:
                     yield event
@@ -179,14 +179,16 @@ class Watch:
 
     def _begin_shown(self) -> None:
         """The prompt, for which nobody waits."""
-        digest = b""
-        if text := usual_prompt(self._request):
-            digest, known = self._panel.recall("prompt", text)
-            if known is not None:
-                self._prompt.know(known)
-                self._has_news = True
-                return
-        self._ask(self._prompt, self._prompt_passages()[0], digest)
+        text, passages = usual_prompt(self._request)
+        if not text:
+            self._ask(self._prompt, self._prompt_passages()[0])
+            return
+        digest, known = self._panel.recall("prompt", text)
+        if known is None:
+            self._ask(self._prompt, [Passage(text=each, side="prompt") for each in reversed(passages)], digest)
+        else:
+            self._prompt.know(known)
+            self._has_news = True
 
     def _prompt_passages(self) -> tuple[Sequence[Passage], bool]:
         passages, is_whole = passages_of(self._request)
@@ -285,7 +287,7 @@ class Watch:
         """Wait for what is on its way, as long as the budgets allow."""
         loop = asyncio.get_running_loop()
         self._settled = loop.create_future()
-        patience_s = max(self._budgets.of(question.member.guard.name) for question in self._open)
+        patience_s = max([self._budgets.of(question.member.guard.name) for question in self._open])
         timer = loop.call_later(patience_s, self._lose_patience)
         try:
             await self._settled

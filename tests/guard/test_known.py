@@ -133,14 +133,14 @@ def test_no_two_prompts_are_one_text(one: list[str], other: list[str]) -> None:
         Request(id="chat-0", model="m", messages=tuple({"role": "user", "content": text} for text in texts))
         for texts in (one, other)
     ]
-    read = [usual_prompt(prompt) for prompt in prompts]
+    read = [usual_prompt(prompt)[0] for prompt in prompts]
     if read[0] and read[0] == read[1]:
         assert [text for text in one if text] == [text for text in other if text]
 
 
 def test_what_guards_are_not_shown_whole_is_looked_at_closely() -> None:
     def prompt(*messages: dict[str, Any], **values: Any) -> str:
-        return usual_prompt(Request(id="chat-0", model="m", messages=messages, **values))
+        return usual_prompt(Request(id="chat-0", model="m", messages=messages, **values))[0]
 
     user = {"role": "user", "content": "hello"}
     assert prompt({"role": "system", "content": "be kind"}, user, {"role": "assistant", "content": None}, user)
@@ -149,7 +149,7 @@ def test_what_guards_are_not_shown_whole_is_looked_at_closely() -> None:
     assert not prompt(user, documents=({"text": "a document"},))
     assert not prompt({"role": "user", "content": "x" * (MOST_CHARACTERS + 1)})
     assert not prompt(*[user] * (MOST_PASSAGES + 1))
-    assert not usual_prompt(Request(id="cmpl-0", model="m", prompts=("hello",)))
+    assert not usual_prompt(Request(id="cmpl-0", model="m", prompts=("hello",)))[0]
 
 
 async def test_a_known_request_takes_few_steps_and_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
