@@ -159,17 +159,18 @@ def _turn(
 def _measured(gateway: Gateway | None, load: Load, direct: int) -> Seen:
     """Raises BenchmarkError where an answer is not what it has to be."""
     if gateway is None:
-        return _run(structs.replace(load, port=direct), "the upstream")
+        return measured_load(structs.replace(load, port=direct), "the upstream")
     gateway.resume()
     try:
-        return _run(structs.replace(load, port=gateway.port, headers=gateway.headers), gateway.name)
+        return measured_load(structs.replace(load, port=gateway.port, headers=gateway.headers), gateway.name)
     except BenchmarkError as error:
         raise BenchmarkError(f"{error}; its log ends with: {gateway.last_words()}") from None
     finally:
         gateway.pause()
 
 
-def _run(load: Load, whom: str) -> Seen:
+def measured_load(load: Load, whom: str) -> Seen:
+    """On the core of the load. Raises BenchmarkError."""
     command = on_cpu(LOAD_CPU, [sys.executable, "-m", "benchmarks.load", msgspec.json.encode(load).decode()])
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,31 +1,32 @@
-"""What content filters cost: processor time of the API process per request, and the time until the first token.
+"""What content filters cost: requests a second, processor time per request, and the time until the first token.
 
-The first has the API answer from a provider that says the same at once, with filters off, with filters that annotate
-and know the texts already, and with filters that have far too much to do, as they have under such load. The second asks
-the starter model, with keys whose policies differ. Prints tables and the lines `RESULT name ratio`, off ÷ on, of which
-more is better.
+Requests a second are those of the whole gateway (`guard_gateway`). Processor time is that of an API that answers from a
+provider which says the same at once, with filters off, with filters that annotate and know the texts already, and with
+filters that have far too much to do. The first token is the starter model's, with keys whose policies differ, and once
+more for the first request of a server that has just started. Prints tables and the lines `RESULT name ratio`, off ÷ on
+of times and on ÷ off of rates, of which more is better.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, guard_gateway
 from benchmarks import gateway_plan as plan
-from benchmarks.gateway_peers import KEY, free_port
-from benchmarks.processes import BenchmarkError, Process
+from benchmarks.gateway_peers import KEY
+from benchmarks.guard_server import Server
+from benchmarks.processes import BenchmarkError
 from hodios.api.app import create_app
 from hodios.config import Config
 from hodios.events import Event, Finish, Started, Stopped, Text, Usage
@@ -39,13 +40,15 @@ from hodios.providers.base import ModelHealth
 from hodios.types import CATEGORIES, ModelCard, Request
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-FOLDER = REPOSITORY / ".cache" / "benchmarks"
+STARTER = {"HODIOS_HOME": str(REPOSITORY / ".cache" / "home"), "HODIOS_CONTEXT_LENGTH": "2048"}
+"""Settings of a server with the starter model alone."""
 DOCUMENT = REPOSITORY / "docs" / "safety.md"
 SECTION = "What it costs"
 MODULE = "benchmarks.guard_load"
 OFF: Action = "off"
 ANNOTATE: Action = "annotate"
 BLOCK: Action = "block"
+POLICIES = (OFF, ANNOTATE, BLOCK)
 LOADS = {"an answer in one piece": (1, 2000), "a stream of 502 chunks": (plan.NUM_TEXTS, 40)}
 """What is asked for → pieces of an answer, and requests of a round."""
 KNOWN, BUSY_STATE = "texts that it knows", "too much to do"
@@ -56,10 +59,10 @@ _HARMLESS: Scores = dict.fromkeys(CATEGORIES, 0.0123)
 CONCURRENT = (1, 16)
 QUESTION = "Which rivers run through Lyon, and where do they come from? Answer in a few sentences, and number {number}."
 MOST_TOKENS = 32
-_PATIENCE_S = 300.0
 _TOLD = (
-    "The first table is without the HTTP server and without asking another server, which cost several times as much: "
-    "of what a gateway can do (see [benchmarks](benchmarks.md)), filters take a smaller share than of these figures."
+    "Rates are medians, and ratios medians of what each round gave; known texts were judged before, new ones are all "
+    "different, prompts and answers alike. Processor time is the least of all rounds, without the HTTP server and "
+    "without asking another server, which cost several times as much. First tokens are medians."
 )
 
 
@@ -67,63 +70,26 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCUMENT.name}")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default: 5)")
+    parser.add_argument("--starts", type=int, default=3, help="how often a server is started with each policy (3)")
     options = parser.parse_args(arguments)
     try:
+        rates = guard_gateway.measure(options.rounds)
         loads = asyncio.run(measure_load(options.rounds))
         firsts = asyncio.run(measure_first(options.rounds))
+        starts = asyncio.run(measure_starts(options.starts))
     except BenchmarkError as error:
         print(f"The benchmark stopped: {error}", file=sys.stderr)
         return 1
-    report = [*_load_table(loads), "", *_first_table(firsts)]
+    report = [*guard_gateway.table(rates), "", *_load_table(loads), "", *_first_table(firsts, starts)]
     print("\n".join(report))
-    print("\n" + "\n".join(_results(loads, firsts)))
+    print("\n" + "\n".join([*guard_gateway.results(rates), *_results(loads, firsts)]))
     if options.write:
-        head = f"On {cpu_model()}, {os.cpu_count()} CPUs, medians of {options.rounds} rounds (`python -m {MODULE}`)."
-        head = f"{head} {_TOLD}"
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        head = f"{datetime.now(UTC):%Y-%m-%d}, {cpu_model()}, {os.cpu_count()} CPUs, {options.rounds} rounds"
+        head = f"{head} (`python -m {MODULE}`), load average at the end {load}. {_TOLD}"
         text = DOCUMENT.read_text(encoding="utf-8")
         DOCUMENT.write_text(figures.replace_section(text, SECTION, [head, "", *report], by=MODULE), encoding="utf-8")
     return 0
-
-
-class Server:
-    """`hodios serve`, ready to answer."""
-
-    def __init__(self, name: str, settings: Mapping[str, str]) -> None:
-        self.port = free_port()
-        env = {key: value for key, value in os.environ.items() if not key.startswith("HODIOS_")}
-        env |= {"HODIOS_PORT": str(self.port), "HODIOS_ADMIN_KEY": KEY, **settings}
-        command = [sys.executable, "-m", "hodios.cli.main", "serve"]
-        self.process = Process(command, FOLDER / f"guard-{name}.log", env=env)
-        try:
-            self._wait(lambda: self.call("GET", "/health/ready"))
-            self._wait(self._has_guard)
-        except BaseException:
-            self.close()
-            raise
-
-    def _has_guard(self) -> bool:
-        report = self.call("GET", "/health")
-        return all(guard["state"] == "ready" for guard in report["guards"])
-
-    def _wait(self, look: Any) -> None:
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < deadline_s:
-            self.process.require_running()
-            with contextlib.suppress(OSError):
-                if look():
-                    return
-            time.sleep(0.2)
-        raise BenchmarkError(f"the server does not come up: {self.process.last_words()}")
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
-
-    def close(self) -> None:
-        self.process.close()
 
 
 async def measure_load(rounds: int) -> dict[tuple[str, str], list[float]]:
@@ -238,11 +204,11 @@ async def _request(app: Any, body: bytes) -> None:
 
 async def measure_first(rounds: int) -> dict[tuple[int, str], list[float]]:
     """(concurrent chats, policy) → milliseconds until the first token, the median of each round."""
-    settings = {"HODIOS_HOME": str(REPOSITORY / ".cache" / "home"), "HODIOS_CONTEXT_LENGTH": "2048"}
-    server = await asyncio.to_thread(Server, "starter", settings)
+    server = await asyncio.to_thread(Server, "starter", STARTER)
     found: dict[tuple[int, str], list[float]] = {}
     try:
-        keys = {policy: _key(server, policy) for policy in (OFF, ANNOTATE, BLOCK)}
+        # Only prompts are blocked: what is held back of an answer is text, not time of the guard.
+        keys = {policy: server.key(policy, ANNOTATE if policy == BLOCK else policy) for policy in POLICIES}
         model = server.call("GET", "/v1/models")["data"][0]["id"]
         for number in range(rounds + 1):
             turns = list(keys.items())
@@ -258,11 +224,20 @@ async def measure_first(rounds: int) -> dict[tuple[int, str], list[float]]:
     return found
 
 
-def _key(server: Server, policy: str) -> str:
-    """Only prompts are blocked: what is held back of an answer is text, not time of the guard."""
-    answer = ANNOTATE if policy == BLOCK else policy
-    text: str = server.call("POST", "/admin/v1/keys", {"guard_prompt": policy, "guard_answer": answer})["key"]
-    return text
+async def measure_starts(starts: int) -> dict[str, list[float]]:
+    """Policy → milliseconds until the first token of the first request after each start, once the server is ready."""
+    found: dict[str, list[float]] = {policy: [] for policy in POLICIES}
+    for number in range(starts):
+        for policy in POLICIES if number % 2 else POLICIES[::-1]:
+            server = await asyncio.to_thread(Server, "starter", STARTER)
+            try:
+                key = server.key(policy, ANNOTATE if policy == BLOCK else policy)
+                model = server.call("GET", "/v1/models")["data"][0]["id"]
+                found[policy].append(await _first_ms(server.port, key, model, f"start-{number}-{policy}"))
+                _tell(f"start {number + 1}/{starts} {policy}: first token {found[policy][-1]:.1f} ms")
+            finally:
+                await asyncio.to_thread(server.close)
+    return found
 
 
 async def _first_ms(port: int, key: str, model: str, number: str) -> float:
@@ -299,12 +274,13 @@ def _load_table(loads: Mapping[tuple[str, str], Sequence[float]]) -> list[str]:
     return lines
 
 
-def _first_table(firsts: Mapping[tuple[int, str], Sequence[float]]) -> list[str]:
+def _first_table(firsts: Mapping[tuple[int, str], Sequence[float]], starts: Mapping[str, Sequence[float]]) -> list[str]:
     lines = ["| first token of the starter model | off | annotate | block prompts |", "|---|---|---|---|"]
     for count in CONCURRENT:
-        medians = [f"{statistics.median(firsts[count, policy]):.0f} ms" for policy in (OFF, ANNOTATE, BLOCK)]
+        medians = [f"{statistics.median(firsts[count, policy]):.0f} ms" for policy in POLICIES]
         lines.append(f"| {count} at a time | {' | '.join(medians)} |")
-    return lines
+    medians = [f"{statistics.median(starts[policy]):.0f} ms" for policy in POLICIES]
+    return [*lines, f"| the first request after a start | {' | '.join(medians)} |"]
 
 
 def _results(

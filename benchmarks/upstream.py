@@ -1,6 +1,7 @@
 """A server that gives the same answer to every chat request: nginx where it is installed, else one of our own.
 
-Ours: `python -m benchmarks.upstream FOLDER PORT…`, with the answers in `FOLDER/PORT`.
+Ours: `python -m benchmarks.upstream FOLDER PORT…`, with the answers in `FOLDER/PORT`. Where one has `load.NUMBER` in
+it, each answer has a number of its own instead.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import grp
+import itertools
 import json
 import os
 import pwd
@@ -16,7 +18,7 @@ import shutil
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import uvloop
 
 from benchmarks import gateway_plan as plan
 from benchmarks.gateway_peers import free_port
+from benchmarks.load import NUMBER
 from benchmarks.processes import BenchmarkError, Process
 
 MODELS = json.dumps({"object": "list", "data": [{"id": plan.MODEL, "object": "model", "owned_by": "upstream"}]})
@@ -89,8 +92,10 @@ def _nginx_server(folder: Path, port: int, kind: str) -> str:
 class _Server(asyncio.Protocol):
     """Its parser calls the methods `on_…`."""
 
-    def __init__(self, answer: bytes) -> None:
+    def __init__(self, answer: bytes, numbers: Iterator[int]) -> None:
         self._answer = answer
+        self._numbers = numbers
+        self._is_numbered = NUMBER.encode() in answer
         self._url = b""
         self._parser = httptools.HttpRequestParser(self)
 
@@ -105,7 +110,8 @@ class _Server(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_method() == b"POST":
-            self._transport.write(self._answer)
+            number = b"%0*d" % (len(NUMBER), next(self._numbers))
+            self._transport.write(self._answer.replace(NUMBER.encode(), number) if self._is_numbered else self._answer)
         else:
             self._transport.write(response(JSON, MODELS.encode() if b"models" in self._url else b"{}"))
 
@@ -120,7 +126,9 @@ async def serve(folder: Path, ports: list[int]) -> None:
     for port in ports:
         answer = (folder / str(port)).read_bytes()
         whole = response(EVENTS if answer.startswith(b"data:") else JSON, answer)
-        servers.append(await loop.create_server(functools.partial(_Server, whole), "127.0.0.1", port))
+        servers.append(
+            await loop.create_server(functools.partial(_Server, whole, itertools.count()), "127.0.0.1", port)
+        )
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 

@@ -64,7 +64,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             return Seen(num=9, rate=100.0, p50_ms=1.0, p99_ms=2.0, first_ms=1.0)
 
         monkeypatch.setattr(gateway, "_open", opened)
-        monkeypatch.setattr(gateway, "_run", measured)
+        monkeypatch.setattr(gateway, "measured_load", measured)
         code = gateway.main(["--write", "--rounds", "2", "--seconds", "1"])
         return code, document.read_text(), asked
 
