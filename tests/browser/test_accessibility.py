@@ -145,6 +145,8 @@ def test_a_conversation_without_a_mouse(operator: Visit) -> None:
     page.keyboard.type("there")
     page.keyboard.press("Enter")
     expect(page.locator(".turn.assistant .prose")).to_contain_text("You said: hello")
+    # Until the answer has ended, Enter sends nothing.
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
     page.keyboard.type("endless")
     page.keyboard.press("Enter")
     expect(page.locator(".turn.assistant .prose").last).to_have_text("It begins")
