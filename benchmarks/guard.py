@@ -88,12 +88,14 @@ def shown(figure: Area | Share) -> str:
     return f"{figure.value:.1%} ({low:.1%}–{high:.1%})"
 
 
-def evasion(classifier: Classifier, held_out: Scored) -> Mapping[str, Mapping[Category, tuple[Share, Share]]]:
-    """For each trick and category the recall on the same texts without and with it. Long texts are left out."""
+def evasion(
+    classifier: Classifier, held_out: Scored, num: int = NUM_DISGUISED
+) -> Mapping[str, Mapping[Category, tuple[Share, Share]]]:
+    """For each trick and category the recall on the same `num` texts without and with it. Long texts are left out."""
     found: dict[str, dict[Category, tuple[Share, Share]]] = {name: {} for name in TRICKS}
     for category, threshold in sorted(classifier.thresholds.items()):
         positives = [one for one in held_out if category in one[0].positive and len(one[0].text) <= LENGTH]
-        chosen = positives[:: max(len(positives) // NUM_DISGUISED, 1)][:NUM_DISGUISED]
+        chosen = positives[:: max(len(positives) // num, 1)][:num]
         before = Share(sum(scores[category] >= threshold for _, scores in chosen), len(chosen))
         for name, trick in TRICKS.items():
             disguised = classifier.scores([trick(example.text) for example, _ in chosen])

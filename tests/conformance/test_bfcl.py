@@ -21,8 +21,8 @@ from live_server import KEY, MODEL, PATIENCE_S, LiveServer
 from openai.types.chat.chat_completion import Choice
 
 CONCURRENCY = 48
-NUM_REQUIRED = {"simple_python": 75, "multiple": 25, "parallel": 30, "parallel_multiple": 25, "irrelevance": 45}
-"""Questions of the sample, by category: 200."""
+NUM_REQUIRED = {"simple_python": 35, "multiple": 15, "parallel": 15, "parallel_multiple": 15, "irrelevance": 20}
+"""Questions of the sample, by category: 100."""
 NUM_FREE = 20
 NUM_STREAMED = 20
 MAX_TOKENS = 128

@@ -17,9 +17,10 @@ from hodios.types import CATEGORIES
 
 MOST_HARD_FALSE = 0.08
 """Hard negatives may be flagged more often than other harmless texts, but not in every category as often as this."""
-NUM_POSITIVES, NUM_HARMLESS = 220, 500
+NUM_POSITIVES, NUM_HARMLESS, NUM_DISGUISED = 210, 250, 50
+"""What the quick suite looks at: of each category, of harmless texts, and of each category with every trick."""
 SHORT = 600
-"""Characters up to which positives are read in the quick suite."""
+"""Characters up to which it takes positives as they come; of longer ones it takes the shortest, where it needs any."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,13 @@ def texts() -> corpus.Corpus:
 
 
 @pytest.fixture(scope="module")
-def held_out(classifier: Classifier, texts: corpus.Corpus, request: pytest.FixtureRequest) -> guard.Scored:
-    full = bool(request.config.getoption("--full"))
-    return guard.scored(classifier, texts.held_out if full else sample(texts.held_out))
+def is_full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="module")
+def held_out(classifier: Classifier, texts: corpus.Corpus, is_full: bool) -> guard.Scored:
+    return guard.scored(classifier, texts.held_out if is_full else sample(texts.held_out))
 
 
 def sample(examples: Sequence[Example]) -> Sequence[Example]:
@@ -44,7 +49,9 @@ def sample(examples: Sequence[Example]) -> Sequence[Example]:
     chosen = dict.fromkeys(example.text for example in harmless[:: len(harmless) // NUM_HARMLESS])
     for category in CATEGORIES:
         positive = [example for example in examples if category in example.positive]
-        positive = sorted(positive, key=lambda example: len(example.text) > SHORT)[: max(NUM_POSITIVES * 2, 1)]
+        positive.sort(key=lambda example: max(len(example.text), SHORT))
+        num_short = sum(len(example.text) <= SHORT for example in positive)
+        positive = positive[: max(num_short, NUM_POSITIVES)]
         chosen |= dict.fromkeys(example.text for example in positive[:: max(len(positive) // NUM_POSITIVES, 1)])
     return [example for example in examples if example.text in chosen]
 
@@ -66,8 +73,9 @@ def test_what_is_shipped_meets_its_bars(
     assert found.hard.value <= MOST_HARD_FALSE
 
 
-def test_spelling_tricks_cost_little(classifier: Classifier, held_out: guard.Scored) -> None:
-    for name, each in guard.evasion(classifier, held_out).items():
+def test_spelling_tricks_cost_little(classifier: Classifier, held_out: guard.Scored, is_full: bool) -> None:
+    num = guard.NUM_DISGUISED if is_full else NUM_DISGUISED
+    for name, each in guard.evasion(classifier, held_out, num).items():
         for category, (before, after) in each.items():
             assert after.value >= before.value - guard.MOST_LOST, (name, category)
 
