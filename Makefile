@@ -8,8 +8,12 @@ RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 # The tests wait more than they compute: for servers, time limits and one another.
 WORKERS ?= 2
+# tests/distribution.py says which tests a worker takes together, and which begin.
+DISTRIBUTED := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What the project writes while it is tested and measured stays in the checkout.
 CACHE_HOME := $(CURDIR)/.cache/home
+# The tests start hundreds of programs, of which each would compile all its modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-full test-ui pictures check bench bench-engine bench-dialog bench-gateway bench-endurance bench-guard bench-ui bench-full soak format docs clean
@@ -21,10 +25,10 @@ serve: $(RUNTIME) ## Set everything up and serve on 127.0.0.1:8000
 	@exec $(VENV)/bin/hodios serve
 
 test: $(DEV) ## Run the tests, with fixed samples of the long checks
-	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(RUN) -m pytest -q $(DISTRIBUTED)
 
 test-full: $(DEV) ## Run the tests with the long checks whole
-	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --full
+	@$(RUN) -m pytest -q $(DISTRIBUTED) --full
 
 test-ui: $(DEV) ## Drive the web page with a real browser
 	@$(RUN) -m pytest -q tests/browser

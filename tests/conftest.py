@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
+from xdist.remote import Producer
 
 from hodios.config import KEY_ENDINGS
 from hodios.providers.starter import fetch_starter, verify_starter
@@ -21,7 +22,8 @@ from hodios.providers.starter import fetch_starter, verify_starter
 REPOSITORY = Path(__file__).parent.parent
 sys.path.append(str(REPOSITORY / "tests"))
 
-from live_server import LiveServer, start  # noqa: E402 - it lies beside this file
+from distribution import Distribution, order  # noqa: E402 - it lies beside this file
+from live_server import LiveServer, start  # noqa: E402
 
 # Derandomized, so that a run says the same wherever it runs; without a deadline, because cores are shared.
 settings.register_profile(
@@ -42,7 +44,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pictures", metavar="FOLDER", help="keep pictures of the web page there")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Distribution | None:
+    return Distribution(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        order(items)
     if config.getoption("--full"):
         return
     long = [item for item in items if item.get_closest_marker("full")]
