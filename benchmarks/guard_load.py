@@ -57,12 +57,15 @@ STATES = (OFF, KNOWN, BUSY_STATE)
 more to do than it can, which is what it has where other texts come as fast as a gateway passes them on."""
 _HARMLESS: Scores = dict.fromkeys(CATEGORIES, 0.0123)
 CONCURRENT = (1, 16)
+FIRSTS_PER_ROUND = 3
+"""First tokens are soon there, and differ more than the rest."""
 QUESTION = "Which rivers run through Lyon, and where do they come from? Answer in a few sentences, and number {number}."
 MOST_TOKENS = 32
 _TOLD = (
     "Rates are medians, and ratios medians of what each round gave; known texts were judged before, new ones are all "
-    "different, prompts and answers alike. Processor time is the least of all rounds, without the HTTP server and "
-    "without asking another server, which cost several times as much. First tokens are medians."
+    "different, prompts and answers alike, which is more than the guard can read. Processor time is the least of all "
+    "rounds, without the HTTP server and without asking another server, which cost several times as much. First tokens "
+    "are medians."
 )
 
 
@@ -75,7 +78,7 @@ def main(arguments: list[str]) -> int:
     try:
         rates = guard_gateway.measure(options.rounds)
         loads = asyncio.run(measure_load(options.rounds))
-        firsts = asyncio.run(measure_first(options.rounds))
+        firsts = asyncio.run(measure_first(FIRSTS_PER_ROUND * options.rounds))
         starts = asyncio.run(measure_starts(options.starts))
     except BenchmarkError as error:
         print(f"The benchmark stopped: {error}", file=sys.stderr)
@@ -275,12 +278,19 @@ def _load_table(loads: Mapping[tuple[str, str], Sequence[float]]) -> list[str]:
 
 
 def _first_table(firsts: Mapping[tuple[int, str], Sequence[float]], starts: Mapping[str, Sequence[float]]) -> list[str]:
-    lines = ["| first token of the starter model | off | annotate | block prompts |", "|---|---|---|---|"]
+    head = "| first token of the starter model | off | annotate | block prompts | annotate ÷ off |"
+    lines = [head, "|---|" + "---|" * 4]
     for count in CONCURRENT:
         medians = [f"{statistics.median(firsts[count, policy]):.0f} ms" for policy in POLICIES]
-        lines.append(f"| {count} at a time | {' | '.join(medians)} |")
+        lines.append(f"| {count} at a time | {' | '.join(medians)} | {_ratio(firsts, count):.2f} |")
     medians = [f"{statistics.median(starts[policy]):.0f} ms" for policy in POLICIES]
-    return [*lines, f"| the first request after a start | {' | '.join(medians)} |"]
+    return [*lines, f"| the first request after a start | {' | '.join(medians)} | |"]
+
+
+def _ratio(firsts: Mapping[tuple[int, str], Sequence[float]], count: int) -> float:
+    """The median of what each round gave."""
+    pairs = zip(firsts[count, OFF], firsts[count, ANNOTATE], strict=True)
+    return statistics.median([on / off for off, on in pairs])
 
 
 def _results(
@@ -292,8 +302,7 @@ def _results(
         lines.append(f"RESULT guard-throughput-{told} {off / known:.3f}")
         lines.append(f"RESULT guard-throughput-{told}-busy {off / busy:.3f}")
     for count in CONCURRENT:
-        off, on = (statistics.median(firsts[count, policy]) for policy in (OFF, ANNOTATE))
-        lines.append(f"RESULT guard-first-token-{count} {off / on:.3f}")
+        lines.append(f"RESULT guard-first-token-{count} {1 / _ratio(firsts, count):.3f}")
     return lines
 
 
