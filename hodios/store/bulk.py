@@ -21,19 +21,20 @@ MOST_ROWS = 32
 _NAP_S = 0.0005
 
 
-async def insert_new(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> list[Row] | None:
-    """Rows of all columns, in the order of the table's; returns the primary keys of those that were not there, None
-    where none was. No key may come twice. Within a transaction; in SQLite one that began to write."""
-    if not rows:
+async def insert_new(connection: AsyncConnection, table: Table, columns: Sequence[Sequence[Any]]) -> list[Row] | None:
+    """The values of each column, in the order of the table's; the primary key is the first of them. Returns the keys of
+    those rows that were not there, None where none was. No key may come twice. Within a transaction; in SQLite one
+    that began to write."""
+    if not columns or not columns[0]:
         return None
     if connection.dialect.name == "postgresql":
-        num_keys = len(table.primary_key)
+        keys = [*zip(*columns[: len(table.primary_key)], strict=True)]
         text = f"{_insert(table, is_sqlite=False)} ON CONFLICT DO NOTHING RETURNING {_names(table.primary_key)}"
         # In the order of their keys, so that no two transactions wait for each other.
-        ordered = sorted(rows, key=lambda row: row[:num_keys])
-        found = [tuple(row) for row in await connection.exec_driver_sql(text, _columns(ordered))]
-        return None if len(found) == len(rows) else found
-    return await connection.run_sync(lambda connection: _insert_new(connection, table, rows))
+        ordered = _part(columns, sorted(range(len(keys)), key=keys.__getitem__))
+        found = [tuple(row) for row in await connection.exec_driver_sql(text, tuple(ordered))]
+        return None if len(found) == len(keys) else found
+    return await connection.run_sync(lambda connection: _insert_new(connection, table, columns))
 
 
 async def add(connection: AsyncConnection, table: Table, rows: Sequence[Row]) -> None:
@@ -41,43 +42,51 @@ async def add(connection: AsyncConnection, table: Table, rows: Sequence[Row]) ->
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(_addition(table, is_sqlite=False), _columns(rows))
+        columns = tuple(map(list, zip(*rows, strict=True)))
+        await connection.exec_driver_sql(_addition(table, is_sqlite=False), columns)
     else:
         await connection.exec_driver_sql(_addition(table, is_sqlite=True), list(rows))
 
 
-def _insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> list[Row] | None:
+def _insert_new(connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> list[Row] | None:
     """Into SQLite, as `insert_new`."""
     try:
         # Hardly ever is one of them there, and to look for each of them takes half as long as to insert it.
         with connection.begin_nested():
-            _insert_all(connection, table, rows)
+            _insert_all(connection, table, columns)
     except IntegrityError:
-        known, num_keys = _known(connection, table, [row[0] for row in rows]), len(table.primary_key)
-        new = [row for row in rows if row[:num_keys] not in known]
-        _insert_all(connection, table, new)
-        return [row[:num_keys] for row in new]
+        known, num_keys = _known(connection, table, columns[0]), len(table.primary_key)
+        keys = [*zip(*columns[:num_keys], strict=True)]
+        new = [place for place, key in enumerate(keys) if key not in known]
+        _insert_all(connection, table, _part(columns, new))
+        return [keys[place] for place in new]
     return None
 
 
-def _insert_all(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+def _insert_all(connection: Connection, table: Table, columns: Sequence[Sequence[Any]]) -> None:
     """In SQLite's own thread, which naps between statements. The kernel leaves a thread at work on its core for a few
     milliseconds, whoever else would run there: requests that came meanwhile waited as long, each time."""
-    for number, some in enumerate(_portions(rows)):
-        if number:
+    values = [*map(_bindable, table.columns, columns)]
+    for begin, end in _portions(len(columns[0])):
+        if begin:
             time.sleep(_NAP_S)
-        values = map(_bindable, table.columns, zip(*some, strict=True))
-        text = _insert(table, is_sqlite=True, num_rows=len(some))
-        connection.exec_driver_sql(text, tuple(chain.from_iterable(zip(*values, strict=True))))
+        text = _insert(table, is_sqlite=True, num_rows=end - begin)
+        some = zip(*(column[begin:end] for column in values), strict=True)
+        connection.exec_driver_sql(text, tuple(chain.from_iterable(some)))
 
 
-def _bindable(column: Column[Any], values: Sequence[Any]) -> Iterable[Any]:
+def _part(columns: Sequence[Sequence[Any]], places: Sequence[int]) -> list[list[Any]]:
+    """Those rows."""
+    return [[column[place] for place in places] for column in columns]
+
+
+def _bindable(column: Column[Any], values: Sequence[Any]) -> Sequence[Any]:
     """Numbers and texts are passed on as they are; of all else SQLite's driver asks first whether somebody would have
     it otherwise, which takes ten times as long as the value."""
     if isinstance(column.type, LargeBinary):
-        return map(bytearray, values)
+        return [*map(bytearray, values)]
     if isinstance(column.type, Boolean):
-        return map(int, values)
+        return [*map(int, values)]
     if column.nullable and None in values:
         nothing = _nothing(column)
         return [nothing if value is None else value for value in values]
@@ -89,7 +98,7 @@ def _nothing(column: Column[Any]) -> int | str:
     return 0 if isinstance(column.type, Text) else ""
 
 
-def _known(connection: Connection, table: Table, firsts: list[Any]) -> set[Row]:
+def _known(connection: Connection, table: Table, firsts: Sequence[Any]) -> set[Row]:
     """Primary keys that are there and begin with one of these."""
     keys = list(table.primary_key)
     is_one = f"{_names(keys[:1])} IN (SELECT value FROM json_each(?))"
@@ -98,20 +107,15 @@ def _known(connection: Connection, table: Table, firsts: list[Any]) -> set[Row]:
     return {tuple(row) for row in found}
 
 
-def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _portions(num_rows: int) -> Iterator[tuple[int, int]]:
     """Many rows for each statement of SQLite's. Row by row, its thread would wait for the interpreter before each, and
     on a busy event loop that takes longer than the row. By powers of two, because each connection keeps what it has
     made of its last 128 statements: a statement for every number of rows took hundreds of megabytes."""
     at = 0
-    while at < len(rows):
-        num = min(MOST_ROWS, 1 << (len(rows) - at).bit_length() - 1)
-        yield rows[at : at + num]
+    while at < num_rows:
+        num = min(MOST_ROWS, 1 << (num_rows - at).bit_length() - 1)
+        yield at, at + num
         at += num
-
-
-def _columns(rows: Sequence[Row]) -> Row:
-    """As PostgreSQL takes them: a list for each column."""
-    return tuple(map(list, zip(*rows, strict=True)))
 
 
 @lru_cache

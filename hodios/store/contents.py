@@ -25,10 +25,10 @@ class Contents:
     async def add(self, told: Iterable[StoredContent]) -> None:
         """What is told twice is kept once."""
         found = {content.request_id: content for content in told}
-        rows = [_row(found[id]) for id in sorted(found)]
+        columns = [*zip(*(_row(found[id]) for id in sorted(found)), strict=True)]
 
         async def work(connection: AsyncConnection) -> None:
-            await insert_new(connection, contents, rows)
+            await insert_new(connection, contents, columns)
 
         await self._database.write(work)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -31,7 +30,6 @@ _NAMES = {kind: [column.name for column in table.columns] for kind, table in _TA
 _TEXT_NAMES = {
     kind: [column.name for column in table.columns if isinstance(column.type, Text)] for kind, table in _TABLES.items()
 }
-_ROWS = {kind: attrgetter(*names) for kind, names in _NAMES.items()}
 _MOST = {"cost": MOST_COST} | dict.fromkeys(("prompt_tokens", "cached_tokens", "completion_tokens"), MOST_TOKENS)
 R = TypeVar("R", bound=SettledAttempt | LoggedRequest)
 
@@ -51,10 +49,10 @@ class Ledger:
 
         async def work(connection: AsyncConnection) -> list[tuple[str, int]]:
             told, asked = _Told(SettledAttempt, settled), _Told(LoggedRequest, logged)
-            counted = told.part(await insert_new(connection, attempts, told.rows))
+            counted = told.part(await insert_new(connection, attempts, told.values))
             await self._charge(connection, process, counted.records)
             batch = sums.of_batch(
-                counted.columns, asked.part(await insert_new(connection, requests, asked.rows)).columns
+                counted.columns, asked.part(await insert_new(connection, requests, asked.values)).columns
             )
             await add(connection, hourly, sums.of_providers(batch))
             await add(connection, hourly_users, sums.of_users(batch))
@@ -92,9 +90,10 @@ class _Told(Generic[R]):
 
     def _read(self) -> None:
         names = _NAMES[self.kind]
-        self.rows: list[tuple[Any, ...]] = [*map(_ROWS[self.kind], self.records)]
-        found = zip(*self.rows, strict=True) if self.rows else [()] * len(names)
-        self.columns: dict[str, Sequence[Any]] = dict(zip(names, found, strict=True))
+        # Records have their fields in the order of the columns; what else they have comes after that.
+        found = [*zip(*map(msgspec.structs.astuple, self.records), strict=True)] or [()] * len(names)
+        self.values: Sequence[Sequence[Any]] = found[: len(names)]
+        self.columns: dict[str, Sequence[Any]] = dict(zip(names, self.values, strict=True))
         primary: Iterable[Sequence[Any]] = (self.columns[column.name] for column in _TABLES[self.kind].primary_key)
         self.keys: list[Any] = [*zip(*primary, strict=True)]
 

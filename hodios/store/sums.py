@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from hodios.store.records import ANSWERED
@@ -18,6 +19,8 @@ Batch = Mapping[str, Sequence[Any]]
 """Attempts or requests: a column for each name, by their columns' names."""
 _FILTERED = "content_filter"
 """The finish reason of what somebody's filter has stopped."""
+_slot_of = partial(bisect.bisect_left, LATENCY_BOUNDS_S)
+_in_milliseconds = (1000.0).__mul__
 _NOTHING = [0] * len(NAMES)
 
 
@@ -48,13 +51,13 @@ def _of_requests(logged: Batch, places: Sequence[int]) -> Iterable[int]:
     latencies = _part(logged["latency_s"], places)
     firsts = [first_s for first_s in _part(logged["first_token_s"], places) if first_s is not None]
     errors, reasons = _part(logged["error_code"], places), _part(logged["finish_reason"], places)
-    slots = Counter(bisect.bisect_left(LATENCY_BOUNDS_S, latency_s) for latency_s in latencies)
+    slots = Counter(map(_slot_of, latencies))
     return (
         len(places),
         len(places) - errors.count(None),
         len(firsts),
-        sum(round(latency_s * 1000) for latency_s in latencies),
-        sum(round(first_s * 1000) for first_s in firsts),
+        sum(map(round, map(_in_milliseconds, latencies))),
+        sum(map(round, map(_in_milliseconds, firsts))),
         *(slots[number] for number in range(len(LATENCY_SLOTS))),
         reasons.count(_FILTERED),
     )

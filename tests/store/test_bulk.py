@@ -43,7 +43,7 @@ async def test_any_number_of_rows_takes_few_statements(sqlite: Database, texts: 
     """Each connection keeps what it has made of them ready, which takes memory by the number of rows."""
 
     async def told(rows: list[Row]) -> list[Row] | None:
-        return await sqlite.write(lambda connection: insert_new(connection, contents, rows))
+        return await sqlite.write(lambda connection: insert_new(connection, contents, [*zip(*rows, strict=True)]))
 
     num_rows = 0
     for num in (*range(40), MOST_ROWS - 1, MOST_ROWS, MOST_ROWS + 1, 3 * MOST_ROWS + 100):
