@@ -1,5 +1,6 @@
 """Sends very many requests through the gateway with keys, budgets and the ledger on, no two of them the same, and
-watches what grows: the memory and the open files of each process, the journal, and the rows of the ledger.
+watches what grows: the memory and the open files of each process, the journal, the database, and the rows of the
+ledger.
 
 Each request has words, a `user` and a prompt cache key of its own: what is kept for each of them would show. The
 upstream is that of `benchmarks.gateway`; one answer in some is streamed.
@@ -31,6 +32,7 @@ from benchmarks import gateway_plan as plan
 from benchmarks.gateway_peers import KEY, free_port, resident_mib, tree
 from benchmarks.load import NUMBER, Load, Seen
 from benchmarks.processes import BenchmarkError, Process
+from benchmarks.resident import family_mib
 from hodios.machine import cpu_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -48,6 +50,7 @@ _PRICES = {"prompt": 1.0, "completion": 2.0}
 _NANO_AN_ANSWER = 46 * 1000 + 501 * 2000
 """What the upstream counts of each of its answers, at those prices."""
 _BUDGET = {"total": "1000000", "daily": "1000000", "monthly": "1000000"}
+_MODULES = {b"hodios.api": "API process", b"hodios.guard.worker": "guard"}
 _PATIENCE_S = 300.0
 
 
@@ -58,8 +61,12 @@ class Row(Struct, frozen=True):
     seconds: float
     resident_mib: dict[str, float]
     """By process."""
+    together_mib: float
+    """Of all processes, each page counted once."""
     num_files: int
     journal_kib: float
+    database_mib: float
+    """With what waits in its log of writes."""
     num_attempts: int
     """In the ledger."""
     num_requests: int
@@ -143,9 +150,20 @@ class Server:
         pids = tree(self._process.pid)
         resident = {_name(pid): resident_mib(pid) for pid in pids}
         journal = sum(path.stat().st_size for path in (self.home / "journal").iterdir())
+        database = sum(path.stat().st_size for path in self.home.glob("hodios.db*"))
         num_attempts, num_requests = self._counted()
         num_files = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
-        return Row(num_sent, seconds, resident, num_files, journal / 1024, num_attempts, num_requests)
+        return Row(
+            num_sent=num_sent,
+            seconds=seconds,
+            resident_mib=resident,
+            together_mib=family_mib(pids),
+            num_files=num_files,
+            journal_kib=journal / 1024,
+            database_mib=database / 2**20,
+            num_attempts=num_attempts,
+            num_requests=num_requests,
+        )
 
     def _counted(self) -> tuple[int, int]:
         with contextlib.closing(sqlite3.connect(f"file:{self.home / 'hodios.db'}?mode=ro", uri=True)) as database:
@@ -160,7 +178,7 @@ STREAMED = f"{plan.MODEL}-streamed"
 
 def _name(pid: int) -> str:
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return "API process" if b"hodios.api" in arguments else "supervisor"
+    return next((name for module, name in _MODULES.items() if module in arguments), "parent")
 
 
 def body(*, is_streamed: bool) -> str:
@@ -236,8 +254,10 @@ def report(rows: list[Row], system: str) -> list[str]:
     head = [
         "requests",
         *(f"{name}, MiB" for name in names),
+        "together, MiB",
         "open files",
         "journal, KiB",
+        "database, MiB",
         "ledger",
         "log",
         "requests/s",
@@ -249,8 +269,10 @@ def report(rows: list[Row], system: str) -> list[str]:
             [
                 f"{row.num_sent:,}",
                 *(f"{row.resident_mib.get(name, 0):.1f}" for name in names),
+                f"{row.together_mib:.1f}",
                 str(row.num_files),
                 f"{row.journal_kib:,.0f}",
+                f"{row.database_mib:,.0f}",
                 f"{row.num_attempts:,}",
                 f"{row.num_requests:,}",
                 f"{rate:,.0f}" if rate else "–",
@@ -261,8 +283,7 @@ def report(rows: list[Row], system: str) -> list[str]:
 
 def ratio(rows: list[Row]) -> float:
     """Resident memory after two parts ÷ after all of them: what is kept for a while is kept by then."""
-    early, late = (sum(row.resident_mib.values()) for row in (rows[min(2, len(rows) - 1)], rows[-1]))
-    return early / late
+    return rows[min(2, len(rows) - 1)].together_mib / rows[-1].together_mib
 
 
 def main(arguments: list[str]) -> int:

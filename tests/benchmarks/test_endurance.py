@@ -20,9 +20,11 @@ from benchmarks.processes import BenchmarkError
 ROW = Row(
     num_sent=100,
     seconds=2.0,
-    resident_mib={"supervisor": 40.0, "API process": 110.0},
+    resident_mib={"parent": 40.0, "API process": 110.0},
+    together_mib=140.0,
     num_files=70,
     journal_kib=4096.0,
+    database_mib=12.5,
     num_attempts=100,
     num_requests=100,
 )
@@ -76,18 +78,20 @@ def test_books_that_are_wrong_end_the_benchmark() -> None:
 
 
 def test_the_report_has_a_row_for_each_part() -> None:
-    later = structs.replace(ROW, num_sent=300, seconds=4.0, resident_mib={"supervisor": 40.0, "API process": 160.0})
+    later = structs.replace(
+        ROW, num_sent=300, seconds=4.0, resident_mib={"parent": 40.0, "API process": 160.0}, together_mib=175.0
+    )
     first, _, *table = endurance.report([ROW, later], "a machine")
     assert first == "a machine"
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
-    assert rows[0][:3] == ["requests", "supervisor, MiB", "API process, MiB"]
-    assert rows[2] == ["100", "40.0", "110.0", "70", "4,096", "100", "100", "–"]
-    assert rows[3] == ["300", "40.0", "160.0", "70", "4,096", "100", "100", "100"]
-    assert endurance.ratio([ROW, ROW, ROW, later]) == 150 / 200
+    assert rows[0][:3] == ["requests", "parent, MiB", "API process, MiB"]
+    assert rows[2] == ["100", "40.0", "110.0", "140.0", "70", "4,096", "12", "100", "100", "–"]
+    assert rows[3] == ["300", "40.0", "160.0", "175.0", "70", "4,096", "12", "100", "100", "100"]
+    assert endurance.ratio([ROW, ROW, ROW, later]) == 140 / 175
 
 
 @pytest.mark.full
 def test_a_short_one_is_right_in_all(tmp_path: Path) -> None:
     rows = endurance.measure(500, tmp_path)
     assert len(rows) == 2
-    assert set(rows[-1].resident_mib) == {"supervisor", "API process"}
+    assert set(rows[-1].resident_mib) == {"parent", "guard", "API process"}
