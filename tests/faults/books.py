@@ -106,7 +106,8 @@ def check_costs(books: Books, prices: Mapping[str, int]) -> None:
 def check_counts(books: Books, upstreams: Sequence[CountingUpstream]) -> str:
     """Whose end reached us is charged what its provider counted; all others no more than that. Returns what is to be
     said of the estimated ones."""
-    num_exact = num_estimated = num_charged = num_counted = 0
+    num_exact = 0
+    by_words, by_pieces = Cut(), Cut()
     for upstream in upstreams:
         for (name, provider), rows in books.by("user", "provider").items():
             if provider != upstream.name:
@@ -116,20 +117,43 @@ def check_counts(books: Books, upstreams: Sequence[CountingUpstream]) -> str:
                 num_sent = counted.num_sent if counted else 0
                 assert row["completion_tokens"] <= num_sent, (row, generated)
                 if row["is_estimated"]:
-                    num_estimated += 1
-                    num_charged += row["completion_tokens"]
-                    num_counted += num_sent
+                    is_packed = counted is not None and counted.is_packed
+                    (by_pieces if is_packed else by_words).add(row["completion_tokens"], num_sent)
                 elif books.is_exact(row):
                     num_exact += 1
                     ends = [one.num_sent for one in generated if one.has_ended]
                     assert row["completion_tokens"] in ends, (row, generated)
     assert num_exact > 0
-    missed = num_counted - num_charged
-    share = missed / num_counted if num_counted else 0.0
     return (
-        f"{num_exact} attempts charged as their providers counted; {num_estimated} cut by a kill, charged "
-        f"{num_charged} of {num_counted} tokens that were sent ({share:.1%} missed)"
+        f"{num_exact} attempts charged as their providers counted; of those cut by a kill, "
+        f"with one token in each piece: {by_words}; with several: {by_pieces}"
     )
+
+
+@dataclass
+class Cut:
+    """Attempts that a kill has cut."""
+
+    num: int = 0
+    num_charged: int = 0
+    num_sent: int = 0
+    """By their providers."""
+    most_missed: int = 0
+    """Of one of them."""
+
+    def add(self, num_charged: int, num_sent: int) -> None:
+        self.num += 1
+        self.num_charged += num_charged
+        self.num_sent += num_sent
+        self.most_missed = max(self.most_missed, num_sent - num_charged)
+
+    def __str__(self) -> str:
+        missed = self.num_sent - self.num_charged
+        share, each = (missed / self.num_sent, missed / self.num) if self.num_sent else (0.0, 0.0)
+        return (
+            f"{self.num} charged {self.num_charged} of {self.num_sent} tokens that were sent "
+            f"({share:.1%} missed, {each:.1f} each, {self.most_missed} at most)"
+        )
 
 
 def _matched(rows: Sequence[Row], generated: Sequence[Generation]) -> list[tuple[Row, Generation | None]]:
