@@ -47,6 +47,8 @@ class Started(Struct, frozen=True, tag=True):
     prompt_tokens: int
     """Over all prompts of the request; each prompt counted once, whatever `n` is."""
     cached_tokens: int = 0
+    is_whole: bool = False
+    """Whether all that follows is there already, so that it cannot break off."""
 
 
 class Text(Struct, frozen=True, tag=True):

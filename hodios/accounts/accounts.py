@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Protocol
 
@@ -140,6 +140,14 @@ class Accounts:
         """Whose key it is. Raises AuthenticationError, and Overloaded where nobody can tell."""
         return await self._keyring.admit(text)
 
+    def remembered(self, text: bytes) -> bytes | None:
+        """The digest of a key that was good once, for `admit_remembered`; None of every other text."""
+        return self._keyring.remembered(text)
+
+    def admit_remembered(self, digest: bytes) -> Coroutine[None, None, Admitted]:
+        """As `admit`."""
+        return self._keyring.admit_remembered(digest)
+
     async def admit_current(self, text: str) -> Admitted:
         """As `admit`, but not of a key that was replaced."""
         return await self._keyring.admit_current(text)
@@ -148,13 +156,17 @@ class Accounts:
         """As `admit_current`, of a key that was shown before."""
         return await self._keyring.admit_again(digest)
 
-    async def permit(self, admitted: Admitted, request_id: str, num_tokens: int, timeout_s: float) -> Permit | Refusal:
-        """Let the request pass the limits, which expects so many tokens; keys that queue wait for so long. Whoever gets
-        a permit ends it with `leave`; `limits.refused` says what a client is told of a refusal."""
-        key = admitted.key
-        scopes = self._standing(admitted, self._clock_s()).scopes
+    async def permit(
+        self, admitted: Admitted, request_id: str, count_tokens: Callable[[], int], timeout_s: float
+    ) -> Permit | Refusal:
+        """Let the request pass the limits; keys that queue wait for so long. How many tokens it expects is counted only
+        where somebody limits them. Whoever gets a permit ends it with `leave`; `limits.refused` says what a client is
+        told of a refusal."""
+        standing = self._standing(admitted, self._clock_s())
+        key, scopes = admitted.key, standing.scopes
         if not scopes:
             return FREE
+        num_tokens = count_tokens() if standing.limits_tokens else 0
         if not key.is_queueing:
             return await self._limiter.take(request_id, scopes, num_tokens)
 
@@ -218,9 +230,9 @@ class Accounts:
             self._standings[id(admitted)] = found
         return found
 
-    def limits_tokens(self, admitted: Admitted) -> bool:
-        """Whether `permit` has to know how many tokens a request expects."""
-        return self._standing(admitted, self._clock_s()).limits_tokens
+    def has_limits(self, admitted: Admitted) -> bool:
+        """Whether `permit` has anything to look at; if not, `FREE` is the permit."""
+        return bool(self._standing(admitted, self._clock_s()).scopes)
 
     def has_budget(self, admitted: Admitted) -> bool:
         """Whether `reserve` has to know how many tokens a prompt has at most."""
@@ -229,6 +241,10 @@ class Accounts:
     def progress(self, reservation: Reservation, spent: Spent) -> bool:
         """After each piece of an answer. Whether it may go on; if not, `more` says whether it must end."""
         return self._reservations.progress(reservation, spent)
+
+    def came(self, reservation: Reservation, spent: Spent) -> None:
+        """The whole answer is there, and nobody has seen anything of it. `settle` follows."""
+        self._reservations.came(reservation, spent)
 
     async def more(self, reservation: Reservation) -> bool:
         """Waits for what is to be had besides. Whether the answer may go on; if not, a budget is spent."""

@@ -101,18 +101,22 @@ class Keyring:
 
     async def admit(self, text: str) -> Admitted:
         """Raises AuthenticationError for what is no key, or none any more, and Overloaded where nobody can tell."""
-        mark = hashlib.blake2b(text.encode(errors="surrogateescape"), key=self._marks_secret).digest()
+        mark = self._mark(text.encode(errors="surrogateescape"))
         digest = self._digests.get(mark)
         if digest is not None:
-            return await self._admit(digest)
+            return await self.admit_remembered(digest)
         if not self._is_ours(text):
             raise _rejected("is not known here")
         digest = digest_of(self._secret, text)
-        admitted = await self._admit(digest)
+        admitted = await self.admit_remembered(digest)
         if len(self._digests) >= MOST_KNOWN:
             self._digests.clear()
         self._digests[mark] = digest
         return admitted
+
+    def remembered(self, text: bytes) -> bytes | None:
+        """The digest of a key that was good once, for `admit_remembered`; None of every other text."""
+        return self._digests.get(self._mark(text))
 
     async def admit_current(self, text: str) -> Admitted:
         """As `admit`, but a key that was replaced is good no longer, not even until its old text runs out."""
@@ -122,12 +126,13 @@ class Keyring:
 
     async def admit_again(self, digest: bytes) -> Admitted:
         """As `admit_current`, for somebody who has shown the key before."""
-        admitted = await self._admit(digest)
+        admitted = await self.admit_remembered(digest)
         if not hmac.compare_digest(admitted.key.digest, digest):
             raise _rejected("was replaced by a new one")
         return admitted
 
-    async def _admit(self, digest: bytes) -> Admitted:
+    async def admit_remembered(self, digest: bytes) -> Admitted:
+        """As `admit`, by the digest of a text."""
         now_s = self._clock_s()
         entry = self._known.get(digest) or self._unknown.get(digest)
         if entry is None or not self._is_fresh(entry, now_s):
@@ -192,6 +197,9 @@ class Keyring:
         del self._lookups[digest]
         if not task.cancelled():
             task.exception()
+
+    def _mark(self, text: bytes) -> bytes:
+        return hashlib.blake2b(text, key=self._marks_secret).digest()
 
     def _is_ours(self, text: str) -> bool:
         body = text[:-_NUM_CHECK]

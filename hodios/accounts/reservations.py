@@ -143,6 +143,19 @@ class Reservations:
             return True
         return _missing(reservation, cost, _spare(reservation)) <= 0
 
+    def came(self, reservation: Reservation, spent: Spent) -> None:
+        """All of the answer has come at once, and nobody has seen anything of it. In most cases it is settled before
+        the event loop turns; only where something is waited for before, this is written down by itself."""
+        _count(reservation, spent)
+        asyncio.get_running_loop().call_soon(self._write_down, reservation)
+
+    def _write_down(self, reservation: Reservation) -> None:
+        if reservation.phase == "held" and reservation.handle is not None:
+            spent = reservation.spent
+            self._journal.progress(
+                reservation.handle, spent.prompt_tokens, spent.cached_tokens, spent.completion_tokens
+            )
+
     async def more(self, reservation: Reservation) -> bool:
         """After `progress` has said no: waits for what was asked for. Whether the answer may go on."""
         while reservation.growing is not None:

@@ -69,6 +69,10 @@ class Tab:
         spent = Spent(prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
         return self._accounts.progress(self._reservations[number], spent)
 
+    def came(self, number: int, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        spent = Spent(prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
+        self._accounts.came(self._reservations[number], spent)
+
     async def more(self, number: int) -> bool:
         return await self._accounts.more(self._reservations[number])
 

@@ -222,7 +222,7 @@ def _fields_logged(logged: LoggedRequest) -> dict[str, Any]:
         "route": {
             "policy": kept.policy,
             "candidates": [{**msgspec.structs.asdict(each), "pricing": {}} for each in kept.candidates],
-            "attempts": kept.attempts,
+            "attempts": kept.attempt_fields(),
         },
         "content_filter": kept.filtered,
     }

@@ -105,7 +105,7 @@ class Moderations:
         if self._accounts is None or admitted is None:
             results, model = await self._judged(texts, self._guarding.policy())
         else:
-            permit = await may_pass(self._accounts, admitted, exchange, answer_id, 0)
+            permit = await may_pass(self._accounts, admitted, exchange, answer_id, lambda: 0)
             try:
                 policies = admitted.key.guard, *((admitted.project.guard,) if admitted.project else ())
                 results, model = await self._judged(texts, self._guarding.policy(*policies))

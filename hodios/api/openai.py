@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from hodios.accounts.accounts import Accounts
+from hodios.accounts.limits import FREE
 from hodios.accounts.tab import Tab
 from hodios.api.answers import Tally, whole_answer
 from hodios.api.content import Content, StoredChunks
@@ -74,14 +75,17 @@ class Generation:
         if self._accounts is None or exchange.admitted is None:
             await self._answer(exchange, call)
             return
-        call = with_policy(call, exchange.admitted.key)
+        accounts, admitted = self._accounts, exchange.admitted
+        call = with_policy(call, admitted.key)
         exchange.request = call.request
-        permit = await permitted(self._accounts, exchange.admitted, exchange, call.request)
-        tab = Tab(self._accounts, exchange.admitted)
+        # Most keys have no limits, and of theirs this is the path of every request.
+        is_limited = accounts.has_limits(admitted)
+        permit = await permitted(accounts, admitted, exchange, call.request) if is_limited else FREE
+        tab = Tab(accounts, admitted)
         try:
             await self._answer(exchange, call, tab)
         finally:
-            self._accounts.leave(permit, tab.num_tokens)
+            accounts.leave(permit, tab.num_tokens)
 
     async def _answer(self, exchange: Exchange, call: Call, tab: Tab | None = None) -> None:
         exchange.asked_s = exchange.elapsed_s()

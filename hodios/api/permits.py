@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from msgspec import structs
 
 from hodios.accounts.accounts import Accounts
@@ -31,13 +34,14 @@ def with_policy(call: Call, key: KeyRecord) -> Call:
 
 async def permitted(accounts: Accounts, admitted: Admitted, exchange: Exchange, request: Request) -> Permit:
     """As `may_pass`, for whoever asks for an answer."""
-    num_tokens = _expected_tokens(request) if accounts.limits_tokens(admitted) else 0
-    return await may_pass(accounts, admitted, exchange, request.id, num_tokens)
+    return await may_pass(accounts, admitted, exchange, request.id, partial(_expected_tokens, request))
 
 
-async def may_pass(accounts: Accounts, admitted: Admitted, exchange: Exchange, id: str, num_tokens: int) -> Permit:
+async def may_pass(
+    accounts: Accounts, admitted: Admitted, exchange: Exchange, id: str, count_tokens: Callable[[], int]
+) -> Permit:
     """The request counts as on its way until `Accounts.leave`. Raises RateLimited, and Overloaded as `Accounts`."""
-    permit = await accounts.permit(admitted, id, num_tokens, WAIT_S)
+    permit = await accounts.permit(admitted, id, count_tokens, WAIT_S)
     if permit.state is not NO_LIMITS:
         exchange.out_headers += [(name.encode(), value.encode()) for name, value in rate_headers(permit.state)]
     if isinstance(permit, Refusal):

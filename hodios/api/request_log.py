@@ -20,7 +20,7 @@ from hodios.accounts.accounts import Accounts
 from hodios.accounts.advice_of_habits import PREFIX_CHARACTERS
 from hodios.accounts.content_queue import ContentQueue
 from hodios.api.exchange import Exchange
-from hodios.api.explanation import attempt_of, milliseconds
+from hodios.api.explanation import cost_number, milliseconds
 from hodios.api.filters import filter_summary
 from hodios.errors import HodiosError, Overloaded
 from hodios.events import Usage
@@ -69,6 +69,40 @@ class KeptCandidate(Struct, frozen=True, omit_defaults=True):
     excluded: str | None = None
 
 
+class KeptAttempt(Struct, frozen=True, array_like=True):
+    """In the order in which the store has it."""
+
+    provider: str
+    model: str
+    outcome: str
+    began_s: float
+    first_token_s: float | None
+    ended_s: float
+    status: int | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    cost: int | None
+    """Nano-dollars; None where nobody has said what it costs."""
+
+    def fields(self) -> dict[str, Any]:
+        """As `explanation.attempt_of`, of which an error's words are not kept."""
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "outcome": self.outcome,
+            "began_ms": milliseconds(self.began_s),
+            "first_token_ms": milliseconds(self.first_token_s),
+            "ended_ms": milliseconds(self.ended_s),
+            "status": self.status,
+            "error": None,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost": cost_number(self.cost),
+        }
+
+
 class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     """The column `route`: what `GET generation` shows of an older request beside the other columns. Errors of attempts
     may repeat what a client wrote, so they are not kept, and neither are prices of those who were not asked."""
@@ -82,7 +116,11 @@ class KeptRoute(Struct, kw_only=True, omit_defaults=True):
     """What guards made of it; None where nobody looked."""
     policy: str = ""
     candidates: list[KeptCandidate] = []
-    attempts: list[dict[str, Any]] = []
+    attempts: list[dict[str, Any] | KeptAttempt] = []
+    """What earlier versions have written are fields already."""
+
+    def attempt_fields(self) -> list[dict[str, Any]]:
+        return [each.fields() if isinstance(each, KeptAttempt) else each for each in self.attempts]
 
 
 class Losses(Struct, frozen=True):
@@ -170,6 +208,7 @@ def _entry(exchange: Exchange, told: Told | None, at_s: float, prefix: int | Non
     assert exchange.admitted is not None
     project, request = exchange.admitted.project, exchange.request
     prompt_tokens, cached_tokens, completion_tokens = told.tokens() if told else (0, 0, 0)
+    cost = cost_of(told.route.attempts) if told else 0
     last = told.route.attempts[-1] if told and told.route.attempts else None
     return LoggedRequest(
         request_id=exchange.answer_id,
@@ -189,17 +228,17 @@ def _entry(exchange: Exchange, told: Told | None, at_s: float, prefix: int | Non
         prompt_tokens=prompt_tokens,
         cached_tokens=cached_tokens,
         completion_tokens=completion_tokens,
-        cost=cost_of(told.route.attempts) if told else 0,
+        cost=cost,
         is_streamed=exchange.is_streamed,
         is_estimated=False,
-        route=_encode(_kept(exchange, told)),
+        route=_encode(_kept(exchange, told, cost)),
         at_s=at_s,
         max_tokens=request.max_tokens if request else None,
         prefix=prefix,
     )
 
 
-def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
+def _kept(exchange: Exchange, told: Told | None, cost: int | None) -> KeptRoute:
     kept = KeptRoute(
         request_id=exchange.request_id,
         finish_reasons=exchange.finish_reasons,
@@ -215,8 +254,23 @@ def _kept(exchange: Exchange, told: Told | None) -> KeptRoute:
         KeptCandidate(candidate.provider, candidate.model, candidate.excluded or None)
         for candidate in told.route.candidates[:MOST_CANDIDATES]
     ]
-    for attempt in told.route.attempts:
-        fields = attempt_of(attempt)
-        fields["error"] = None
-        kept.attempts.append(fields)
+    attempts = told.route.attempts
+    # Nearly always there is one, whose cost is that of all.
+    kept.attempts = [_kept_attempt(each, cost if len(attempts) == 1 else cost_of((each,))) for each in attempts]
     return kept
+
+
+def _kept_attempt(attempt: Attempt, cost: int | None) -> KeptAttempt:
+    return KeptAttempt(
+        attempt.provider,
+        attempt.model,
+        attempt.outcome,
+        attempt.began_s,
+        attempt.first_token_s,
+        attempt.ended_s,
+        attempt.status,
+        attempt.prompt_tokens,
+        attempt.cached_tokens,
+        attempt.completion_tokens,
+        cost,
+    )

@@ -106,7 +106,7 @@ class RemoteProvider:
         self._num_running[request.model] += 1
         try:
             if plan.is_plain and (at_once := await answers[0].at_once()) is not None:
-                for shown in (_start(plan, served), *at_once, Finish(bill.usage)):
+                for shown in (_start(plan, served, is_whole=True), *at_once, Finish(bill.usage)):
                     yield shown
                 return
             async with aclosing(_together(answers)) as events:
@@ -138,9 +138,9 @@ def _together(answers: Sequence[_Answer]) -> AsyncGenerator[Event, None]:
     return answers[0].events() if len(answers) == 1 else merged([each.events() for each in answers], _MOST_AT_ONCE)
 
 
-def _start(plan: Plan, served: Served) -> Started:
+def _start(plan: Plan, served: Served, *, is_whole: bool = False) -> Started:
     card = served.card
-    return Started(card.provider, card.id, card.fingerprint, plan.num_tokens)
+    return Started(card.provider, card.id, card.fingerprint, plan.num_tokens, is_whole=is_whole)
 
 
 def _estimated(provider: str) -> Warning:

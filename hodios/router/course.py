@@ -17,6 +17,8 @@ class Course:
         self.num_prompt_tokens = 0
         """As the provider counts; 0 before the start."""
         self.num_cached_tokens = 0
+        self.is_whole = False
+        """Whether all of it has come, though not all of it was passed on."""
         self._provider = provider
         self._request = request
         self._is_started = False
@@ -65,6 +67,7 @@ class Course:
                 self._is_started = True
                 self.num_prompt_tokens = event.prompt_tokens
                 self.num_cached_tokens = event.cached_tokens
+                self.is_whole = event.is_whole
                 self._open = set(range(self._request.n * len(self._request.prompts or ("",))))
             case Judged():
                 raise self._breach("a judgement, which is the guards' business")

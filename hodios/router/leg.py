@@ -80,9 +80,11 @@ class Leg:
         course = self.course
         if self._payer is None or not course.open_choices:
             return False
-        return not self._payer.progress(
-            self.number, course.num_prompt_tokens, course.num_cached_tokens, course.num_tokens
-        )
+        counts = (course.num_prompt_tokens, course.num_cached_tokens, course.num_tokens)
+        if course.is_whole:
+            self._payer.came(self.number, *counts)
+            return False
+        return not self._payer.progress(self.number, *counts)
 
     async def has_more(self) -> bool:
         return self._payer is not None and await self._payer.more(self.number)

@@ -72,6 +72,7 @@ class Process:
     def __init__(self, home: Path, book: Book, **journal: int) -> None:
         self.journal = Journal(home, num_slots=journal.get("num_slots", 256))
         self.name = self.journal.process
+        self.folder = home / "journal"
         self.purse = Purse(self.name, book)
         self.drain = Drain(self.name, book, self.purse, random.Random(0))
         self.reservations = Reservations(self.journal, self.purse, self._settled)

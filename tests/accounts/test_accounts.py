@@ -108,7 +108,7 @@ async def test_a_request_from_key_to_ledger(tmp_path: Path, database: Database, 
         with pytest.raises(AuthenticationError):
             await accounts.admit(new.text + "x")
         admitted = await accounts.admit(new.text)
-        permit = await accounts.permit(admitted, "r", 150, 1.0)
+        permit = await accounts.permit(admitted, "r", lambda: 150, 1.0)
         assert isinstance(permit, Permit)
         failed = await accounts.reserve(admitted, "r", 1, offer())
         assert accounts.settle(failed, "failed", spent(0)) == 0
@@ -140,11 +140,11 @@ async def test_whatever_clients_call_their_users_can_be_written_down(accounts: A
 
 async def test_keys_that_queue_wait_for_a_slot(accounts: Accounts, new: NewKey) -> None:
     admitted = await accounts.admit(new.text)
-    first, second = [await accounts.permit(admitted, str(at), 10, 1.0) for at in range(2)]
-    third = asyncio.create_task(accounts.permit(admitted, "third", 10, 60.0))
+    first, second = [await accounts.permit(admitted, str(at), lambda: 10, 1.0) for at in range(2)]
+    third = asyncio.create_task(accounts.permit(admitted, "third", lambda: 10, 60.0))
     await asyncio.sleep(0.01)
     assert accounts.figures().num_waiting == 1
-    assert isinstance(await accounts.permit(admitted, "impatient", 10, 0.01), Refusal)
+    assert isinstance(await accounts.permit(admitted, "impatient", lambda: 10, 0.01), Refusal)
     assert isinstance(first, Permit)
     accounts.leave(first)
     assert isinstance(await third, Permit)

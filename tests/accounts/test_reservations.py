@@ -17,6 +17,7 @@ from office import NOW_S, PRICE, Process, charging, key, project, wanted
 from hodios.accounts.budgets import Budget
 from hodios.accounts.entries import Spent, cost_of
 from hodios.accounts.estimate import LEAST_SEEN, worst_case
+from hodios.accounts.journal_format import Phase, read_segment
 from hodios.accounts.replay import replay
 from hodios.accounts.reservations import NUM_SPARE, Reservation
 from hodios.errors import InsufficientQuota, Overloaded
@@ -77,6 +78,32 @@ async def test_empty_answers_cost_nothing_and_unmade_attempts_leave_no_trace(pro
     ):
         with pytest.raises(ValueError, match="reservation that"):
             misuse()
+
+
+async def test_a_whole_answer_is_written_down_once_it_has_to_wait(process: Process) -> None:
+    """What is settled before the event loop turns is written once; a guard may take its time."""
+    held = await process.reservations.hold(wanted(charging(key()), "r"), NOW_S)
+    process.reservations.came(held, spent(20, cached=40))
+    assert kept(process) == [(Phase.HELD, 100, 0, 0)]
+    await asyncio.sleep(0)
+    assert kept(process) == [(Phase.HELD, 100, 40, 20)]
+    process.reservations.settle(held, "answered", spent(20, cached=40), NOW_S)
+    soon = await process.reservations.hold(wanted(charging(key()), "s"), NOW_S)
+    process.reservations.came(soon, spent(10))
+    process.reservations.settle(soon, "answered", spent(11), NOW_S)
+    unmade = await process.reservations.hold(wanted(charging(key()), "t"), NOW_S)
+    process.reservations.came(unmade, spent(12))
+    process.reservations.release(unmade)
+    await asyncio.sleep(0)
+    assert kept(process) == [(Phase.SETTLED, 100, 40, 20), (Phase.SETTLED, 100, 0, 11)]
+    assert await process.drain.pass_on()
+
+
+def kept(process: Process) -> list[tuple[Phase, int, int, int]]:
+    """What the journal's file has, as whoever comes after this process would read it."""
+    (path,) = process.folder.glob("*.segment")
+    states = [entry.state for entry in read_segment(path.read_bytes()).entries]
+    return [(each.phase, each.prompt_tokens, each.cached_tokens, each.completion_tokens) for each in states]
 
 
 async def test_an_attempt_is_reserved_once(process: Process) -> None:

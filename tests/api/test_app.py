@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from hodios.api.app import create_app
+from hodios.api.app import create_app, new_ids
 from hodios.api.routes import PREFIXES, ROUTES
 from hodios.errors import ConfigError
 from hodios.providers.echo import EchoProvider
@@ -278,3 +279,14 @@ async def test_a_provider_that_cannot_start_is_closed_too(scripted: Any, monkeyp
 
 def test_every_prefix_is_in_the_table() -> None:
     assert set(PREFIXES) == {"/v1", "/v3/openai", "/v1/openai", ""}
+
+
+def test_new_ids_come_after_those_that_there_are_and_none_comes_twice() -> None:
+    now_s = 1_763_740_800.0
+    ids = new_ids(lambda: now_s)
+    some = [next(ids) for _ in range(128)]
+    now_s += 0.001
+    more = [next(ids) for _ in range(500)]
+    assert max(some) < min(more)
+    assert len({*some, *more}) == 628
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in (*some, *more))

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from bureau import CARD, Bureau, Scripted, bureau
 from msgspec import structs
 
-from hodios.api.request_log import MOST_CANDIDATES
+from hodios.api.request_log import MOST_CANDIDATES, KeptAttempt, KeptRoute
 from hodios.config import Config
 from hodios.errors import Overloaded, ProviderError
 from hodios.events import Finish, Started, Stopped, Text, Usage
@@ -73,7 +74,8 @@ async def test_answer_log_ledger_and_account_agree(
         assert (entry.wanted_model, entry.model, entry.provider) == ("model", "maker/model", "scripted")
         assert (entry.prompt_tokens, entry.cached_tokens, entry.completion_tokens) == (101, 32, 7)
         assert (entry.finish_reason, entry.error_code) == ("stop", None)
-        assert [attempt["provider"] for attempt in json.loads(entry.route)["attempts"]] == ["scripted"]
+        kept = msgspec.json.decode(entry.route, type=KeptRoute)
+        assert [attempt["provider"] for attempt in kept.attempt_fields()] == ["scripted"]
         assert b"xxx" not in entry.route
 
 
@@ -285,3 +287,17 @@ async def test_a_long_route_is_kept_in_part(config: Config, caller_of: Callable[
         (entry,) = await desk.logged()
         assert len(json.loads(entry.route)["candidates"]) == MOST_CANDIDATES
         assert entry.cost
+
+
+def test_routes_of_earlier_versions_are_shown_as_they_were() -> None:
+    """Attempts were fields of JSON, and are rows now."""
+    attempt = KeptAttempt("p", "m", "answered", 0.0012, 0.5, 1.25, None, 101, 32, 7, 1_048_500)
+    fields = {
+        **{"provider": "p", "model": "m", "outcome": "answered", "began_ms": 1, "first_token_ms": 500},
+        **{"ended_ms": 1250, "status": None, "error": None, "prompt_tokens": 101, "cached_tokens": 32},
+        **{"completion_tokens": 7, "cost": 0.0010485},
+    }
+    written = [msgspec.json.encode({"policy": "default", "attempts": each}) for each in ([fields], [attempt])]
+    for text in written:
+        assert msgspec.json.decode(text, type=KeptRoute).attempt_fields() == [fields]
+    assert len(written[1]) < len(written[0]) / 2

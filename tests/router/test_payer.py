@@ -14,7 +14,7 @@ from test_router import Asked, line
 from virtual_time import now_s, virtually
 
 from hodios.errors import HodiosError, InsufficientQuota, Overloaded
-from hodios.events import Event, Finish, Noticed, Started, Stopped, Text
+from hodios.events import Event, Finish, Noticed, Started, Stopped, Text, Usage
 from hodios.gateway import Seat
 from hodios.router.router import Router
 from hodios.router.seat import Group
@@ -33,6 +33,8 @@ class Purse:
         self.held: dict[int, str] = {}
         self.counted: dict[int, int | None] = {}
         self.progressed: list[tuple[int, int]] = []
+        self.whole: list[tuple[int, int]] = []
+        """Of answers that came at once, as `progressed`."""
         self.settled: dict[int, Attempt] = {}
 
     async def reserve(
@@ -49,6 +51,11 @@ class Purse:
         assert number not in self.settled
         self.progressed.append((number, completion_tokens))
         return completion_tokens < self.most
+
+    def came(self, number: int, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        assert number in self.held
+        assert number not in self.settled
+        self.whole.append((number, completion_tokens))
 
     async def more(self, number: int) -> bool:
         assert self.progressed[-1][1] >= self.most, "there was enough"
@@ -212,3 +219,17 @@ def test_a_second_one_who_was_asked_for_nothing_is_settled_too() -> None:
     assert purse.held == {1: "p0", 2: "p1"}
     assert [purse.settled[number].outcome for number in (1, 2)] == ["cancelled", "answered"]
     assert purse.settled[1].first_token_s is None
+
+
+def test_an_answer_that_is_there_already_is_told_whole_and_not_cut_short() -> None:
+    """It costs what it costs: who has paid for it gets its end too."""
+    started = Started("p0", MODEL, "fp", 10, is_whole=True)
+    usage = Usage(prompt_tokens=10, completion_tokens=9)
+    answer = (started, Text(0, "all of it", completion_tokens=9), Stopped(0, "stop"), Finish(usage))
+    purse = Purse(most=5)
+    found = ask(line(saying(*answer)), purse)
+    assert found.error is None
+    assert found.text == "all of it"
+    assert (purse.whole, purse.progressed) == ([(1, 9)], [])
+    assert purse.settled[1].completion_tokens == 9
+    assert [event for event in found.events if isinstance(event, Stopped)] == [Stopped(0, "stop")]
