@@ -182,6 +182,8 @@ class Scheduler:
         group = sequence.group
         if group.is_finished:
             del self._groups[group.owner, group.submit.id]
+            # They know their group: what ends goes at once, and does not wait for the collector of cycles.
+            group.sequences = []
 
     # A step
 

@@ -219,6 +219,22 @@ def run_random_steps(bench: Bench, rng: np.random.Generator, num_steps: int, fir
     return id
 
 
+def test_what_has_ended_is_gone_at_once(served: Served) -> None:
+    bench, rng = Bench(served, num_blocks=14), np.random.default_rng(7)
+    next_id = run_random_steps(bench, rng, 50, 0)
+    gc.collect()
+    gc.disable()
+    try:
+        assert run_random_steps(bench, rng, 300, next_id) > next_id + 20
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [each for each in gc.garbage if type(each).__module__.startswith("hodios.")] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
 def check_memory(served: Served, num_steps: int, share: float) -> None:
     bench, rng = Bench(served, num_blocks=14), np.random.default_rng(7)
     next_id = run_random_steps(bench, rng, num_steps // 4, 0)
