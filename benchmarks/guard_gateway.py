@@ -11,8 +11,6 @@ import json
 import os
 import statistics
 import sys
-import time
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +21,8 @@ from benchmarks.gateway import measured_load
 from benchmarks.gateway_peers import GATEWAY_CPU, LOAD_CPU, free_port, on_cpu
 from benchmarks.guard_server import FOLDER, Server
 from benchmarks.load import NUMBER, Load
-from benchmarks.processes import BenchmarkError, Process
+from benchmarks.processes import Process
+from benchmarks.upstream import wait_until_up
 
 KNOWN, NEW = "known", "new"
 SAME, APART = "beside the API", "beside the load"
@@ -102,12 +101,8 @@ def _upstream(stack: contextlib.ExitStack) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.upstream", str(folder), *map(str, ports.values())]
     process = Process(on_cpu(LOAD_CPU, command), FOLDER / "guard-upstream.log", env=dict(os.environ))
     stack.callback(process.close)
-    for _ in range(100):
-        process.require_running()
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{ports[NEW]}/v1/models"):
-            return ports
-        time.sleep(0.1)
-    raise BenchmarkError(f"the upstream does not come up: {process.last_words()}")
+    wait_until_up(process, ports[NEW])
+    return ports
 
 
 def _settings(ports: Mapping[str, int]) -> dict[str, str]:

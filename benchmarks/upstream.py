@@ -42,10 +42,16 @@ def opened(stack: contextlib.ExitStack, folder: Path, log_path: Path, *, prefix:
     answers = {ports[False]: (JSON, plan.whole_answer()), ports[True]: (EVENTS, plan.streamed_answer())}
     process = Process([*prefix, *command(folder, answers)], log_path, env=dict(os.environ))
     stack.callback(process.close)
+    wait_until_up(process, ports[True])
+    return ports
+
+
+def wait_until_up(process: Process, port: int) -> None:
+    """Raises BenchmarkError."""
     for _ in range(100):
         process.require_running()
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{ports[True]}/health"):
-            return ports
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+            return
         time.sleep(0.1)
     raise BenchmarkError(f"the upstream does not come up: {process.last_words()}")
 

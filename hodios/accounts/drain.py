@@ -110,12 +110,19 @@ class Drain:
         return True
 
     async def _forget(self, batch: Sequence[_Item]) -> None:
-        """Requests that are under way come in between."""
-        for number, (_, forget, held) in enumerate(batch, start=1):
+        """Requests that are under way come in between. What the store has is told to nobody again, even where this is
+        cancelled: the purse has counted it."""
+        for _ in batch:
             self._waiting.popleft()
-            forget(held)
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        left = iter(batch)
+        try:
+            for number, (_, forget, held) in enumerate(left, start=1):
+                forget(held)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        finally:
+            for _, forget, held in left:
+                forget(held)
 
     def _retry_s(self) -> float:
         longest = min(MOST_RETRY_S, BASE_RETRY_S * 2.0 ** min(self.num_failures - 1, 16))

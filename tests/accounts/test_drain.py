@@ -83,6 +83,28 @@ async def test_nothing_is_forgotten_before_the_store_has_it_and_pauses_grow(tmp_
     process.journal.close(is_done=True)
 
 
+async def test_what_the_store_has_is_told_to_nobody_again_wherever_it_is_cancelled(tmp_path: Path) -> None:
+    for num_turns in range(12):
+        (home := tmp_path / str(num_turns)).mkdir()
+        book = Book()
+        process = Process(home, book, num_slots=4096)
+        await settle(process, 200)
+        unsettled = {account: pocket.unsettled for account, pocket in process.purse._pockets.items()}
+        task = asyncio.create_task(process.drain.pass_on())
+        for _ in range(num_turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if not len(process.drain):
+            assert process.journal.num_bytes == 0
+            assert all(not pocket.unsettled for pocket in process.purse._pockets.values())
+        else:
+            assert {account: pocket.unsettled for account, pocket in process.purse._pockets.items()} == unsettled
+        assert await process.drain.flush(10)
+        assert len(book.attempts) == 200
+        process.journal.close(is_done=True)
+
+
 async def test_retries_are_spread_and_bounded() -> None:
     book = Book()
     drain = Drain("p", book, Purse("p", book), random.Random(1))
